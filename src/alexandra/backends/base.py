@@ -1,0 +1,62 @@
+"""What every backend offers: a Graph and weights made runnable behind one Model protocol.
+
+Shapes: inputs are [rows, *node.shape], float32 or int32; outputs float32 [rows, *shape]. A TrainState is
+opaque to the loop but for `step` and its arrays, which make resume exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from alexandra.ir.graph import Graph
+from alexandra.ir.weights import WeightSet
+from alexandra.objectives.spec import Objective, Program
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@runtime_checkable
+class TrainState(Protocol):
+    """A run in progress: data, optimiser moments and the step counter."""
+
+    @property
+    def step(self) -> int: ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything but data and weights that decides the future (moments, step)."""
+        ...
+
+    def restore(self, arrays: Arrays) -> None: ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A runnable network. `weights` always shows the current values."""
+
+    graph: Graph
+    backend: str
+
+    @property
+    def weights(self) -> WeightSet: ...
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by tier: weights, arena (for `max_rows` rows), gradients and optimiser state once training."""
+        ...
+
+    def load(self, weights: WeightSet) -> None: ...
+
+    def forward(self, inputs: Arrays) -> dict[str, np.ndarray]: ...
+
+    def loss_and_grads(
+        self, inputs: Arrays, targets: Any, objective: Objective
+    ) -> tuple[float, dict[str, np.ndarray]]: ...
+
+    def start(self, program: Program, inputs: Arrays, targets: Any) -> TrainState: ...
+
+    def run(self, state: TrainState, steps: int) -> np.ndarray:
+        """Do `steps` steps without Python; returns the float64 loss of each step."""
+        ...
