@@ -128,9 +128,8 @@ class WeightSet(Mapping[str, np.ndarray]):
             raise WeightsError(f"weights do not fit network {graph.name!r}: {'; '.join(parts)}")
         for name, spec in specs.items():
             if self[name].shape != spec.shape:
-                raise WeightsError(
-                    f"weights do not fit network {graph.name!r}: {name} has shape {self[name].shape}, needs {spec.shape}"
-                )
+                shapes = f"{name} has shape {self[name].shape}, needs {spec.shape}"
+                raise WeightsError(f"weights do not fit network {graph.name!r}: {shapes}")
 
     def merge(self, patch: Mapping[str, np.ndarray]) -> WeightSet:
         """A copy with the arrays of `patch` in place of ours; each must exist here with its shape."""

@@ -1,0 +1,72 @@
+"""`bind`: a graph, weights and the name of a backend make a Model. Backends load when they are asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import cast
+
+from alexandra.backends.base import Model
+from alexandra.errors import BackendError, suggest
+from alexandra.ir.check import auto_nodes, verify
+from alexandra.ir.graph import Graph
+from alexandra.ir.weights import WeightSet, initialise
+
+# name -> "module:class"; the class is called as Cls(graph, weights, threads=threads)
+BACKENDS = {
+    "reference": "alexandra.backends.reference:ReferenceModel",
+    "native": "alexandra.backends.native:NativeModel",
+}
+_NATIVE_MODULE = "alexandra._native"
+
+
+def bind(
+    graph: Graph, backend: str = "auto", weights: WeightSet | None = None, seed: int = 0, threads: int = 1
+) -> Model:
+    """A runnable model of `graph`. Without `weights` it starts from `initialise(graph, seed)`.
+
+    "auto" is the native engine, or the reference backend (with one warning) where the engine is not built.
+    Raises BackendError for an unknown or unavailable backend and for a graph with sizes left open,
+    WeightsError for weights of another graph.
+    """
+    name = _automatic() if backend == "auto" else backend
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend {backend!r}", hint=suggest(backend, [*BACKENDS, "auto"]))
+    if threads < 1:
+        raise BackendError(f"threads must be at least 1, got {threads!r}")
+    verify(graph)
+    if open_nodes := auto_nodes(graph):
+        names = ", ".join(node.name for node in open_nodes)
+        raise BackendError(
+            f"network {graph.name!r} leaves sizes open (AUTO) in: {names}",
+            hint=f"give them: sizes={{{open_nodes[0].name!r}: ...}} when compiling, or ir.check.bind_sizes",
+        )
+    model = _load(name)(graph, initialise(graph, seed) if weights is None else weights, threads=threads)
+    return model
+
+
+def available(backend: str) -> str:
+    """ "" when `backend` can run here, else the reason why not."""
+    if backend == "native" and find_spec(_NATIVE_MODULE) is None:
+        return "the native engine is not built (no compiled module alexandra._native)"
+    return ""
+
+
+def _load(name: str) -> Callable[..., Model]:
+    if reason := available(name):
+        raise BackendError(f"backend {name!r} cannot run: {reason}", hint="reinstall with a C++ compiler present")
+    module, _, attribute = BACKENDS[name].partition(":")
+    return cast(Callable[..., Model], getattr(import_module(module), attribute))
+
+
+@cache
+def _automatic() -> str:
+    """The backend that "auto" means in this process; the fallback is said once."""
+    reason = available("native")
+    if not reason:
+        return "native"
+    warnings.warn(f"using the NumPy backend, which is slow: {reason}", RuntimeWarning, stacklevel=3)
+    return "reference"

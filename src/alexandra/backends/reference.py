@@ -1,0 +1,238 @@
+"""The reference backend: an interpreter of primitives in float64 NumPy, forward, backward and training.
+
+It is the oracle of parity and the fallback where the native engine is not built; it aims at being right and
+readable, not fast. Weights live in float64 here and show as float32 in `weights`; `TrainState.arrays` carries
+them in full, so that a resumed run is the same run to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+
+from alexandra.backends.admit import Admission, check_program
+from alexandra.backends.reference_ops import KERNELS, Call
+from alexandra.backends.reference_optim import (
+    Tensors,
+    clipped,
+    num_moments,
+    schedule_factor,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    squared_error,
+    update,
+)
+from alexandra.errors import BackendError
+from alexandra.ir.check import infer
+from alexandra.ir.graph import Graph, Node, TensorType
+from alexandra.ir.weights import WeightSet
+from alexandra.objectives.spec import MSE, CrossEntropy, Objective, Program
+from alexandra.rng import derive
+
+
+def evaluate(
+    graph: Graph, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], masks: Tensors
+) -> Tensors:
+    """The value of every node of a primitive graph, in float64; `masks` by dropout node, empty without dropout."""
+    values: Tensors = {}
+    for node in graph.nodes:
+        if node.op == "input":
+            given = inputs[node.name]
+            values[node.name] = given if given.dtype == np.int32 else given.astype(np.float64)
+        else:
+            values[node.name] = KERNELS[node.op][0](_call(node, weights, values, masks))
+    return values
+
+
+def backpropagate(
+    graph: Graph, weights: Mapping[str, np.ndarray], values: Tensors, seeds: Tensors, masks: Tensors
+) -> Tensors:
+    """The gradient of every parameter, given the gradients `seeds` of some nodes' values (reverse mode)."""
+    grads = {name: np.zeros(array.shape) for name, array in weights.items()}
+    pending = dict(seeds)
+    for node in reversed(graph.nodes):
+        if node.op == "input" or node.name not in pending:
+            continue
+        call = _call(node, weights, values, masks)
+        d_inputs, d_params = KERNELS[node.op][1](call, values[node.name], pending.pop(node.name))
+        for source, gradient in zip(node.inputs, d_inputs, strict=True):
+            pending[source] = pending[source] + gradient if source in pending else gradient
+        for suffix, gradient in d_params.items():
+            grads[f"{node.owner}.{suffix}"] += gradient
+    return grads
+
+
+def _call(node: Node, weights: Mapping[str, np.ndarray], values: Tensors, masks: Tensors) -> Call:
+    prefix = f"{node.owner}."
+    names = ("weight", "bias") if node.attrs.get("bias", True) else ("weight",)
+    params = {suffix: weights[prefix + suffix] for suffix in names if prefix + suffix in weights}
+    return Call(node.attrs, tuple(values[name] for name in node.inputs), params, masks.get(node.name))
+
+
+class ReferenceModel:
+    """A graph and its weights, runnable. `threads` is accepted for the protocol; NumPy decides its own."""
+
+    backend = "reference"
+
+    def __init__(self, graph: Graph, weights: WeightSet, *, threads: int = 1) -> None:
+        self.graph = graph
+        self.admission = Admission(graph)
+        self.load(weights)
+        self._max_rows = 0
+        self._moments = 0
+
+    @property
+    def weights(self) -> WeightSet:
+        return WeightSet(self.master)
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by tier; the arena is for the most rows seen so far."""
+        weights = sum(array.nbytes for array in self.master.values())
+        training = self._moments > 0
+        return {
+            "weights": weights,
+            "arena": 8 * self._max_rows * _values_per_row(self.admission) * (2 if training else 1),
+            "gradients": weights if training else 0,
+            "optimizer": weights * self._moments,
+        }
+
+    def load(self, weights: WeightSet) -> None:
+        """Take `weights`, which must be exactly this graph's (WeightsError)."""
+        weights.exact(self.graph)
+        self.master: Tensors = {name: array.astype(np.float64) for name, array in weights.items()}
+
+    def forward(self, inputs: Mapping[str, Any]) -> Tensors:
+        """The outputs by name, float64 [rows, *shape]; dropout is off."""
+        arrays, rows = self.admission.inputs(inputs)
+        self._max_rows = max(self._max_rows, rows)
+        graph, _ = self.admission.plan(arrays)
+        values = evaluate(graph, self.master, arrays, {})
+        return {node.name: values[node.name] for node in self.graph.outputs}
+
+    def loss_and_grads(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> tuple[float, Tensors]:
+        """The loss, and its gradient by full parameter name (float64); dropout is off."""
+        arrays, rows = self.admission.inputs(inputs)
+        wanted = self.admission.targets(targets, objective, arrays, rows)
+        self._max_rows = max(self._max_rows, rows)
+        return self.loss_and_grads_of(self.master, arrays, wanted, objective, {})
+
+    def loss_and_grads_of(
+        self, weights: Tensors, arrays: Tensors, targets: Tensors, objective: Objective, masks: Tensors
+    ) -> tuple[float, Tensors]:
+        """The same for admitted arrays and any float64 weights: what finite differences call."""
+        graph, _ = self.admission.plan(arrays)
+        values = evaluate(graph, weights, arrays, masks)
+        total = 0.0
+        seeds: Tensors = {}
+        for name, target in targets.items():
+            place, loss, gradient = self._loss(name, target, objective, values)
+            total += loss
+            seeds[place] = seeds[place] + gradient if place in seeds else gradient
+        return total, backpropagate(graph, weights, values, seeds, masks)
+
+    def _loss(
+        self, name: str, target: np.ndarray, objective: Objective, values: Tensors
+    ) -> tuple[str, float, np.ndarray]:
+        """(the node where the loss reads, the loss of output `name`, its gradient at that node)."""
+        if isinstance(objective, MSE):
+            return name, *squared_error(values[name], target)
+        assert isinstance(objective, CrossEntropy)
+        kind, place = self.admission.heads[name]
+        loss = sigmoid_cross_entropy if kind == "sigmoid" else softmax_cross_entropy
+        return place, *loss(values[place], target, objective.label_smoothing)
+
+    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any) -> ReferenceState:
+        """A run at step 0 over these rows."""
+        check_program(program)
+        arrays, rows = self.admission.inputs(inputs)
+        wanted = self.admission.targets(targets, program.objective, arrays, rows)
+        self._moments = num_moments(program.optimizer)
+        self._max_rows = max(self._max_rows, min(rows, program.batch_size))
+        return ReferenceState(self, program, arrays, wanted)
+
+    def run(self, state: ReferenceState, steps: int) -> np.ndarray:
+        """`steps` steps of the run; the float64 loss of each step, taken before its update."""
+        if state.model is not self:
+            raise BackendError("this run was started by another model", hint="start it with model.start(...)")
+        return np.array([state.advance() for _ in range(steps)], dtype=np.float64)
+
+
+class ReferenceState:
+    """A run in progress: program, data, moments and the step counter. It trains the weights of `model`."""
+
+    def __init__(self, model: ReferenceModel, program: Program, inputs: Tensors, targets: Tensors) -> None:
+        self.model, self.program = model, program
+        self._inputs, self._targets = inputs, targets
+        self._rows = len(next(iter(inputs.values())))
+        self._types = model.admission.plan(inputs)[1]
+        self._dropouts = [node for node in model.admission.primitive.nodes if node.op == "dropout"]
+        self._step = 0
+        self._order: tuple[int, np.ndarray] = (-1, np.arange(self._rows))
+        self._moments = {
+            kind: {name: np.zeros(array.shape) for name, array in model.master.items()}
+            for kind in ("m", "v")[: num_moments(program.optimizer)]
+        }
+
+    @property
+    def step(self) -> int:
+        return self._step
+
+    def arrays(self) -> Tensors:
+        """Step, moments and the float64 weights, as copies: "step", "m/<parameter>", "weights/<parameter>"."""
+        groups = {"weights": self.model.master, **self._moments}
+        flat = {f"{kind}/{name}": array.copy() for kind, group in groups.items() for name, array in group.items()}
+        return {"step": np.array(self._step, dtype=np.int64), **flat}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Continue where `arrays()` was taken; the model's weights become those of that moment."""
+        current = self.arrays()
+        if set(arrays) != set(current):
+            raise BackendError(
+                f"this is not the state of such a run; it differs in {sorted(set(arrays) ^ set(current))}"
+            )
+        for name, array in current.items():
+            if np.shape(arrays[name]) != array.shape:
+                raise BackendError(f"state {name!r} has shape {np.shape(arrays[name])}, needs {array.shape}")
+        self._step = int(arrays["step"])
+        for kind, group in {"weights": self.model.master, **self._moments}.items():
+            for name in group:
+                group[name] = np.array(arrays[f"{kind}/{name}"], dtype=np.float64)
+
+    def advance(self) -> float:
+        """One step: batch, loss, gradients, clipping, update."""
+        program, t = self.program, self._step
+        index = self._batch(t)
+        inputs = {name: array[index] for name, array in self._inputs.items()}
+        targets = {name: array[index] for name, array in self._targets.items()}
+        masks = {node.name: self._mask(node, self._types[node.name], t, len(index)) for node in self._dropouts}
+        weights = self.model.master
+        loss, grads = self.model.loss_and_grads_of(weights, inputs, targets, program.objective, masks)
+        lr = program.optimizer.lr * schedule_factor(program.schedule, t)
+        update(program.optimizer, lr, t, weights, clipped(grads, program.clip_norm), self._moments)
+        self._step += 1
+        return loss
+
+    def _batch(self, t: int) -> np.ndarray:
+        """The row numbers of step t."""
+        steps_per_epoch = ceil(self._rows / self.program.batch_size)
+        epoch, s = divmod(t, steps_per_epoch)
+        if self.program.shuffle and self._order[0] != epoch:
+            self._order = epoch, derive(self.program.seed, "shuffle").at(epoch).permutation(self._rows)
+        return self._order[1][s * self.program.batch_size : (s + 1) * self.program.batch_size]
+
+    def _mask(self, node: Node, given: TensorType, t: int, rows: int) -> np.ndarray:
+        """Keep where uniform >= rate, scaled by 1 / (1 - rate)."""
+        rate, shape = node.attrs["rate"], tuple(int(dim) for dim in given.shape)
+        assert isinstance(rate, float)
+        uniform = derive(self.program.seed, "dropout", node.name).at(t).uniform(rows * prod(shape))
+        return np.where(uniform >= rate, 1.0 / (1.0 - rate), 0.0).reshape(rows, *shape)
+
+
+def _values_per_row(admission: Admission) -> int:
+    """Values of all nodes for one row; symbolic axes count as 1."""
+    types = infer(admission.primitive)
+    return sum(prod(dim if isinstance(dim, int) else 1 for dim in given.shape) for given in types.values())
