@@ -11,6 +11,7 @@ Block b yields words 4b .. 4b+3. Key words: k0 = low half of `key`, k1 = high ha
 from __future__ import annotations
 
 import hashlib
+import operator
 import struct
 from dataclasses import dataclass, replace
 
@@ -20,18 +21,24 @@ _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
+WORDS_PER_STREAM = 2**34  # four words for each of the 2^32 block indices
 
 
 def _encode(part: int | str) -> bytes:
     if isinstance(part, str):
         raw = part.encode()
         return b"s" + struct.pack("<Q", len(raw)) + raw
-    raw = int(part).to_bytes(16, "little", signed=True)
-    return b"i" + raw
+    number = operator.index(part)
+    if not -(2**127) <= number < 2**127:
+        raise ValueError(f"a seed or path number must fit in 128 bits, got {number}")
+    return b"i" + number.to_bytes(16, "little", signed=True)
 
 
 def derive(seed: int, *path: int | str) -> Stream:
-    """The stream of random numbers at `path` under `seed`; equal arguments give equal numbers, for ever."""
+    """The stream of random numbers at `path` under `seed`; equal arguments give equal numbers, for ever.
+
+    Path parts are text or whole numbers (1 and "1" differ; 1.0 is a TypeError).
+    """
     digest = hashlib.blake2b(_encode(seed) + b"".join(_encode(part) for part in path), digest_size=16).digest()
     key, nonce = struct.unpack("<QQ", digest)
     return Stream(key, nonce)
@@ -47,10 +54,14 @@ class Stream:
 
     def at(self, lane: int) -> Stream:
         """The sub-stream number `lane` (0 .. 2^32-1), for instance one per epoch or step."""
+        if not 0 <= lane < 2**32:
+            raise ValueError(f"a lane must be in 0 .. 2^32-1, got {lane}")
         return replace(self, lane=lane)
 
     def words(self, count: int, start: int = 0) -> np.ndarray:
-        """`count` uniform 32-bit words, uint32, from word index `start`."""
+        """`count` uniform 32-bit words, uint32, from word index `start`; a stream has 2^34 of them."""
+        if count < 0 or start < 0 or start + count > WORDS_PER_STREAM:
+            raise ValueError(f"a stream has the words 0 .. 2^34-1; {count} from {start} are not among them")
         first = start // 4
         blocks = (start + count + 3) // 4 - first
         out = _philox(np.arange(first, first + blocks, dtype=np.uint64), self)

@@ -1,15 +1,18 @@
 """Files that are whole or absent: atomic publication, content hashes, safetensors, JSON lines.
 
 `publish` writes a temporary file beside the target, fsyncs it, renames it over the target and fsyncs the
-folder. Readers verify checksums before they hand anything out. Nothing is ever unpickled.
+folder, and every folder that it had to make. A crash leaves at most a hidden `.part` file. Readers of tensors
+verify every byte before they hand anything out; plain JSON and JSON lines carry no checksum of their own (the
+registry hashes whole files). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,11 @@ import numpy as np
 
 from alexandra.errors import StorageError
 
+PART_SUFFIX = ".part"
+_SUMS, _METADATA = "sha256", "__metadata__"
+_WRITE_HINT = "free some space or choose another folder; what was there before is unchanged"
+_SYNC_HINT = "the new content is in place, but a power cut could still undo it; check the disk and write again"
+
 
 def content_hash(data: bytes) -> str:
     """SHA-256, hex."""
@@ -25,41 +33,70 @@ def content_hash(data: bytes) -> str:
 
 
 def array_hash(array: np.ndarray) -> str:
-    """SHA-256 over dtype, shape and C-order bytes, hex: the checksum that manifests keep per tensor."""
-    head = f"{array.dtype.str}{list(array.shape)}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+    """SHA-256 over dtype, shape and C-order little-endian bytes, hex: the checksum that manifests keep per tensor."""
+    stored = np.asarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{stored.dtype.str}{list(stored.shape)}".encode())
+    digest.update(stored.tobytes())
+    return digest.hexdigest()
 
 
 def publish(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically and durably; on any error the old content stays and no litter is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = path.parent / f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}"
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        _make_folder(path.parent)
+        _write_durably(part, data)
+        os.replace(part, path)
+    except BaseException as error:
+        _discard(part)
+        if isinstance(error, OSError):
+            raise StorageError(f"cannot write {str(path)!r}: {_reason(error)}", hint=_WRITE_HINT) from error
+        raise
+    try:
         sync_folder(path.parent)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise StorageError(f"cannot write {str(path)!r}: {error.strerror}", hint=_WRITE_HINT) from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        raise StorageError(f"cannot sync {str(path.parent)!r}: {_reason(error)}", hint=_SYNC_HINT) from error
 
 
-_WRITE_HINT = "free some space or choose another folder; what was there before is unchanged"
+def _discard(part: Path) -> None:
+    try:
+        part.unlink()
+    except OSError:
+        pass
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """A new file with the permissions that the user's umask allows, on the disk when this returns."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    """mkdir -p whose new entries survive a power cut."""
+    missing = [folder] if not folder.is_dir() else []
+    while missing and not missing[-1].parent.is_dir():
+        missing.append(missing[-1].parent)
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        sync_folder(new.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
+    """Make a rename inside `folder` durable, where the file system can sync a folder at all."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def publish_json(path: Path, value: Any) -> None:
@@ -72,23 +109,72 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; StorageError names the file when it is missing or damaged."""
+def read_bytes(path: Path) -> bytes:
+    """The whole file; StorageError names it when it is missing or cannot be read."""
     try:
-        return json.loads(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise StorageError(f"no file {str(path)!r}") from error
-    except (ValueError, OSError) as error:
-        raise StorageError(f"{str(path)!r} is not readable JSON: {error}") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {_reason(error)}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; StorageError names the file when it is missing or not JSON."""
+    return parse_json(read_bytes(path), str(path))
+
+
+def parse_json(data: bytes, source: str) -> Any:
+    """Parse JSON bytes strictly: UTF-8, no NaN, no key twice in one object; StorageError names `source`."""
+    try:
+        return json.loads(data.decode(), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{source!r} is not readable JSON: {error}") from error
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
 
 
 def tensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
-    """The safetensors encoding of named arrays, with a checksum per tensor in the metadata under `sha256`."""
+    """The safetensors encoding of named arrays, with checksums in the metadata under `sha256`.
+
+    There is one checksum per tensor (dtype, shape, bytes) and one over the other metadata, so that any changed
+    byte is found by `read_tensors`. Arrays are stored little-endian.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    notes = dict(metadata or {})
+    taken = {_SUMS, _METADATA} & (set(notes) | set(tensors))
+    if taken:
+        raise StorageError(f"{taken.pop()!r} is a reserved name; give the tensor or the metadata another one")
+    arrays = {name: _storable(name, array) for name, array in tensors.items()}
     sums = {name: array_hash(array) for name, array in arrays.items()}
-    return save(arrays, {**(metadata or {}), "sha256": json.dumps(sums, sort_keys=True)})
+    sums[_METADATA] = _notes_hash(notes)
+    try:
+        return save(arrays, {**notes, _SUMS: json.dumps(sums, sort_keys=True)})
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise StorageError(f"cannot encode {sorted(arrays)} as safetensors: {error}") from error
+
+
+def _storable(name: str, array: np.ndarray) -> np.ndarray:
+    """C order, little-endian; refuses what safetensors has no type for (text, objects, dates)."""
+    if array.dtype.kind not in "biufc":
+        raise StorageError(f"tensor {name!r} has dtype {array.dtype}; allowed are numbers and booleans")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def _notes_hash(notes: dict[str, str]) -> str:
+    return content_hash(json.dumps(notes, sort_keys=True).encode())
 
 
 def read_tensors(data: bytes, source: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -102,29 +188,39 @@ def read_tensors(data: bytes, source: str) -> tuple[dict[str, np.ndarray], dict[
     try:
         arrays = load(data)
         header_size = int.from_bytes(data[:8], "little")
-        metadata = dict(json.loads(data[8 : 8 + header_size]).get("__metadata__", {}))
-        sums = json.loads(metadata.pop("sha256"))
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise StorageError(f"{source!r} is not a safetensors file with checksums: {error}") from error
+        notes = dict(json.loads(data[8 : 8 + header_size]).get(_METADATA, {}))
+        sums = dict(json.loads(notes.pop(_SUMS)))
+    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise StorageError(f"{source!r} is not a whole safetensors file with checksums: {error}") from error
+    noted = sums.pop(_METADATA, None)
     if set(sums) != set(arrays):
         raise StorageError(f"{source!r}: tensors and checksums do not match: {sorted(set(sums) ^ set(arrays))}")
     for name, array in arrays.items():
         if array_hash(array) != sums[name]:
             raise StorageError(f"{source!r}: tensor {name!r} is damaged (its checksum does not match)")
-    return arrays, metadata
+    if noted != _notes_hash(notes):
+        raise StorageError(f"{source!r}: the metadata is damaged (its checksum does not match)")
+    return arrays, notes
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Publish JSON lines atomically."""
-    publish(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    publish(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode())
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """Yield each line's value; a bad line is a StorageError with file and line number."""
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise StorageError(f"{str(path)!r} line {number} is not JSON: {error}") from error
+    """Yield each line's value, reading as it goes; a bad line is a StorageError with file and line number."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _line(line, f"{str(path)!r} line {number}")
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {_reason(error)}") from error
+
+
+def _line(line: bytes, source: str) -> Any:
+    try:
+        return json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{source} is not JSON: {error}") from error
