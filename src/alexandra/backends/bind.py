@@ -68,5 +68,5 @@ def _automatic() -> str:
     reason = available("native")
     if not reason:
         return "native"
-    warnings.warn(f"using the NumPy backend, which is slow: {reason}", RuntimeWarning, stacklevel=3)
+    warnings.warn(f"using the NumPy backend, which is slow: {reason}", UserWarning, stacklevel=3)
     return "reference"

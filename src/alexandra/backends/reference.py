@@ -33,6 +33,11 @@ from alexandra.objectives.spec import MSE, CrossEntropy, Objective, Program
 from alexandra.rng import derive
 
 
+# A diverging run must end in an infinite loss that the loop sees, not in NumPy warnings.
+_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+@_QUIET
 def evaluate(
     graph: Graph, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], masks: Tensors
 ) -> Tensors:
@@ -47,6 +52,7 @@ def evaluate(
     return values
 
 
+@_QUIET
 def backpropagate(
     graph: Graph, weights: Mapping[str, np.ndarray], values: Tensors, seeds: Tensors, masks: Tensors
 ) -> Tensors:

@@ -17,7 +17,6 @@ from scipy.special import erf
 
 from alexandra.ir.graph import Attr
 
-
 F64 = npt.NDArray[np.float64]
 
 

@@ -1,0 +1,256 @@
+"""Parity: op table x backends, forward and backward, against the reference; the reference against differences.
+
+To add an op, add its row to ROWS: a function from a shape to small graphs around that op. A dense layer stands
+before the op, so that the gradients of its weights test the gradient of the op's input.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from math import prod
+
+import numpy as np
+import pytest
+
+from alexandra.backends.bind import bind
+from alexandra.backends.reference import ReferenceModel
+from alexandra.ir.check import make_graph
+from alexandra.ir.graph import Attr, Graph, Node
+from alexandra.ir.ops import COMPARISONS, OPS
+from alexandra.ir.weights import WeightSet
+from alexandra.objectives.spec import MSE, CrossEntropy, Objective
+from alexandra.rng import derive
+
+Shape = tuple[int, ...]
+SHAPES: tuple[Shape, ...] = ((1,), (7,), (33,), (3, 4))
+ROW_COUNTS = {(1,): 1, (7,): 5, (33,): 17, (3, 4): 6}
+VOCAB = 11
+
+
+def graph_of(shape: Shape, *nodes: Node) -> Graph:
+    """x -> dense `a`, dense `b` of x's own width -> `nodes`; the last one is the output y's input."""
+    front = [Node("x", "input", (), {"shape": shape})]
+    used = {name for node in nodes for name in node.inputs}
+    front += [Node(name, "dense", ("x",), {"size": shape[-1]}) for name in ("a", "b") if name in used]
+    return make_graph("tiny", [*front, *nodes, Node("y", "output", (nodes[-1].name,))])
+
+
+def through(op: str, *variants: Mapping[str, Attr]) -> Callable[[Shape], list[Graph]]:
+    return lambda shape: [graph_of(shape, Node("op", op, ("a",), attrs)) for attrs in variants or ({},)]
+
+
+def joining(op: str) -> Callable[[Shape], list[Graph]]:
+    return lambda shape: [
+        graph_of(shape, Node("op", op, names)) for names in (("a", "b"), ("a", "x", "b"), ("a", "a"), ("a", "b", "a"))
+    ]
+
+
+def inputs_row(shape: Shape) -> list[Graph]:
+    """Two inputs of different widths, one of them read twice."""
+    nodes = [Node("z", "input", (), {"shape": (*shape[:-1], 2)}), Node("op", "dense", ("a", "z", "x"), {"size": 3})]
+    return [graph_of(shape, *nodes)]
+
+
+def output_row(shape: Shape) -> list[Graph]:
+    """Projection, activation and implicit concat inside the output itself."""
+    x = Node("x", "input", (), {"shape": shape})
+    a, b = (Node(name, "dense", ("x",), {"size": shape[-1], "activation": "tanh"}) for name in "ab")
+    return [
+        make_graph("tiny", [x, a, Node("y", "output", ("a",), {"size": 3, "activation": "softmax"})]),
+        make_graph("tiny", [x, a, b, Node("y", "output", ("a", "b"), {"size": 2, "bias": False})]),
+        make_graph("tiny", [x, a, b, Node("y", "output", ("a", "b"), {"activation": "sigmoid"})]),
+        make_graph("tiny", [x, a, b, Node("y", "output", ("a",)), Node("z", "output", ("b",), {"size": 2})]),
+    ]
+
+
+def dense_row(shape: Shape) -> list[Graph]:
+    variants = {"size": 6}, {"size": 35, "bias": False}, {"size": 4, "activation": "gelu"}
+    shared = Node("c", "dense", ("a",), {"size": shape[-1]}, param="a")
+    return [*through("dense", *variants)(shape), graph_of(shape, shared, Node("op", "add", ("a", "c")))]
+
+
+def embedding_row(shape: Shape) -> list[Graph]:
+    x = Node("x", "input", (), {"shape": shape, "dtype": "int32"})
+    e = Node("e", "embedding", ("x",), {"vocab": VOCAB, "size": 5})
+    tied = Node("op", "dense", ("e",), {"size": VOCAB, "bias": False}, param="e")
+    return [
+        make_graph("tiny", [x, e, Node("y", "output", ("e",), {"size": 3})]),
+        make_graph("tiny", [x, e, tied, Node("y", "output", ("op",))]),
+    ]
+
+
+def reshape_row(shape: Shape) -> list[Graph]:
+    return through("reshape", {"shape": (prod(shape),)}, {"shape": shape[::-1]}, {"shape": (*shape, 1)})(shape)
+
+
+def slice_row(shape: Shape) -> list[Graph]:
+    width = shape[-1]
+    return through("slice", {"start": 0, "stop": width}, {"start": width // 2, "stop": width // 2 + 1})(shape)
+
+
+def select_row(shape: Shape) -> list[Graph]:
+    condition = Node("c", "slice", ("x",), {"start": 0, "stop": 1})
+    return [
+        graph_of(shape, condition, Node("op", "select", ("c", "a", "b"), {"cmp": cmp, "value": value}))
+        for cmp, value in product(COMPARISONS, (0.0, 0.1))
+    ]
+
+
+ROWS: dict[str, Callable[[Shape], list[Graph]]] = {
+    "input": inputs_row,
+    "output": output_row,
+    "dense": dense_row,
+    "embedding": embedding_row,
+    "linear": through("linear"),
+    "relu": through("relu"),
+    "leaky_relu": through("leaky_relu", {}, {"slope": 0.3}),
+    "elu": through("elu", {}, {"alpha": 0.5}),
+    "gelu": through("gelu"),
+    "silu": through("silu"),
+    "sigmoid": through("sigmoid"),
+    "tanh": through("tanh"),
+    "softplus": through("softplus"),
+    "softmax": through("softmax"),
+    "layernorm": through("layernorm", {}, {"eps": 0.1}),
+    "rmsnorm": through("rmsnorm", {}, {"eps": 0.1}),
+    "dropout": through("dropout", {"rate": 0.4}),
+    "add": joining("add"),
+    "mul": joining("mul"),
+    "concat": joining("concat"),
+    "reshape": reshape_row,
+    "slice": slice_row,
+    "select": select_row,
+}
+
+GRID = [pytest.param(op, shape, id=f"{op}-{'x'.join(map(str, shape))}") for op, shape in product(ROWS, SHAPES)]
+
+
+def test_every_op_has_a_row() -> None:
+    assert set(ROWS) == set(OPS)
+
+
+def data_for(graph: Graph, rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], WeightSet]:
+    """Normal inputs and targets, and normal weights (no zeros or ones, so that every term shows)."""
+    inputs = {}
+    for node in graph.inputs:
+        stream, shape = derive(1, "input", node.name), (rows, *map(int, node.attrs["shape"]))
+        values = stream.below(VOCAB, prod(shape)) if node.attrs["dtype"] == "int32" else stream.normal(prod(shape))
+        inputs[node.name] = values.reshape(shape).astype(node.attrs["dtype"])
+    # Conditions of `select` must also meet their value exactly, in float32.
+    if "x" in inputs and inputs["x"].dtype == np.float32 and rows > 2:
+        inputs["x"][0, ..., 0], inputs["x"][1, ..., 0] = 0.0, 0.1
+    shapes = {name: array.shape for name, array in bind(graph, "reference").weights.items()}
+    weights = {n: (0.6 * derive(2, n).normal(prod(s))).reshape(s) for n, s in shapes.items()}
+    outputs = bind(graph, "reference", WeightSet(weights)).forward(inputs)
+    targets = {n: derive(3, n).normal(a.size).reshape(a.shape).astype(np.float32) for n, a in outputs.items()}
+    return inputs, targets, WeightSet(weights)
+
+
+def assert_near(actual: np.ndarray, wanted: np.ndarray, tolerance: float, what: str) -> None:
+    assert actual.shape == wanted.shape, what
+    excess = np.abs(actual - wanted) - tolerance * np.maximum(1.0, np.abs(wanted))
+    assert excess.size == 0 or excess.max() <= 0, f"{what}: off by {np.abs(actual - wanted).max():.2e}"
+
+
+def assert_gradients_are_differences(model: ReferenceModel, inputs, targets, objective: Objective) -> None:
+    """Up to eight entries of each parameter, central differences with step 1e-6."""
+    arrays, rows = model.admission.inputs(inputs)
+    wanted = model.admission.targets(targets, objective, arrays, rows)
+    _, grads = model.loss_and_grads(inputs, targets, objective)
+    assert set(grads) == set(model.weights)
+    for name, gradient in grads.items():
+        for k in np.unique(derive(4, name).below(gradient.size, 8)):
+            losses = []
+            for step in (1e-6, -1e-6):
+                moved = {key: array.copy() for key, array in model.master.items()}
+                moved[name].flat[k] += step
+                losses.append(model.loss_and_grads_of(moved, arrays, wanted, objective, {})[0])
+            difference = (losses[0] - losses[1]) / 2e-6
+            assert_near(np.array(gradient.flat[k]), np.array(difference), 1e-6, f"d {name}[{k}]")
+
+
+@pytest.mark.parametrize(("op", "shape"), GRID)
+def test_reference_gradients_equal_finite_differences(op: str, shape: Shape) -> None:
+    for graph in ROWS[op](shape):
+        inputs, targets, weights = data_for(graph, min(ROW_COUNTS[shape], 4))
+        assert_gradients_are_differences(ReferenceModel(graph, weights), inputs, targets, MSE())
+
+
+@pytest.mark.parametrize(("op", "shape"), GRID)
+def test_forward_and_backward_equal_the_reference(other: str, op: str, shape: Shape) -> None:
+    for graph in ROWS[op](shape):
+        inputs, targets, weights = data_for(graph, ROW_COUNTS[shape])
+        assert_parity(other, graph, weights, inputs, targets, MSE())
+
+
+def assert_parity(other: str, graph: Graph, weights: WeightSet, inputs, targets, objective: Objective) -> None:
+    ours, theirs = bind(graph, "reference", weights), bind(graph, other, weights)
+    wanted, actual = ours.forward(inputs), theirs.forward(inputs)
+    assert set(actual) == set(wanted)
+    for name in wanted:
+        assert actual[name].dtype == np.float32
+        assert_near(actual[name], wanted[name], 1e-5, f"{graph.text()}\noutput {name}")
+    loss, grads = ours.loss_and_grads(inputs, targets, objective)
+    their_loss, their_grads = theirs.loss_and_grads(inputs, targets, objective)
+    assert_near(np.array(their_loss), np.array(loss), 1e-5, f"{graph.text()}\nloss")
+    assert set(their_grads) == set(grads)
+    for name in grads:
+        assert_near(their_grads[name], grads[name], 1e-5, f"{graph.text()}\nd {name}")
+
+
+# --- losses: one row per way that an output can meet its target ---------------------------------------------
+
+
+def head(activation: str, size: int, shape: Shape = (5,)) -> list[Node]:
+    x, h = Node("x", "input", (), {"shape": shape}), Node("h", "dense", ("x",), {"size": 6, "activation": "tanh"})
+    return [x, h, Node("y", "output", ("h",), {"size": size, "activation": activation})]
+
+
+def classes(*shape: int) -> np.ndarray:
+    return derive(5, "classes").below(3, prod(shape)).reshape(shape)
+
+
+def bits(*shape: int) -> np.ndarray:
+    return derive(5, "bits").below(2, prod(shape)).reshape(shape).astype(np.float32)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return derive(5, "numbers").normal(prod(shape)).reshape(shape).astype(np.float32)
+
+
+SOFTMAX_LAYER = [*head("linear", 3)[:2], Node("d", "dense", ("h",), {"size": 3}), Node("s", "softmax", ("d",))]
+TWO_HEADS = [*head("softmax", 3), Node("z", "output", ("h", "x"), {"size": 2, "activation": "softmax"})]
+LOSSES: dict[str, tuple[list[Node], object, Objective]] = {
+    "softmax": (head("softmax", 3), classes(9), CrossEntropy()),
+    "softmax, smoothed": (head("softmax", 3), classes(9), CrossEntropy(label_smoothing=0.2)),
+    "logits without softmax": (head("linear", 3), classes(9), CrossEntropy()),
+    "softmax as a layer": ([*SOFTMAX_LAYER, Node("y", "output", ("s",))], classes(9), CrossEntropy()),
+    "softmax per position": (head("softmax", 3, (4, 5)), classes(9, 4), CrossEntropy()),
+    "sigmoid, flat target": (head("sigmoid", 1), bits(9), CrossEntropy()),
+    "sigmoid, column target": (head("sigmoid", 1), bits(9, 1), CrossEntropy()),
+    "sigmoids": (head("sigmoid", 4), bits(9, 4), CrossEntropy()),
+    "sigmoids, smoothed": (head("sigmoid", 4), bits(9, 4), CrossEntropy(label_smoothing=0.1)),
+    "two outputs": (TWO_HEADS, {"y": classes(9), "z": classes(9) % 2}, CrossEntropy()),
+    "mse": (head("linear", 4), numbers(9, 4), MSE()),
+    "mse, flat target": (head("linear", 1), numbers(9), MSE()),
+    "mse after softmax": (head("softmax", 3), numbers(9, 3), MSE()),
+    "mse, two outputs": (TWO_HEADS, {"y": numbers(9, 3), "z": numbers(9, 2)}, MSE()),
+}
+
+
+def loss_case(name: str) -> tuple[Graph, WeightSet, dict[str, np.ndarray], object, Objective]:
+    nodes, targets, objective = LOSSES[name]
+    graph = make_graph("tiny", nodes)
+    inputs, _, weights = data_for(graph, 9)
+    return graph, weights, inputs, targets, objective
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_reference_loss_gradients_equal_finite_differences(name: str) -> None:
+    graph, weights, inputs, targets, objective = loss_case(name)
+    assert_gradients_are_differences(ReferenceModel(graph, weights), inputs, targets, objective)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_equal_the_reference(other: str, name: str) -> None:
+    graph, weights, inputs, targets, objective = loss_case(name)
+    assert_parity(other, graph, weights, inputs, targets, objective)
