@@ -99,5 +99,5 @@ $(VENV)/.ready-slow: $(VENV)/.ready
 	touch $@
 
 $(CORE)/.ready: $(PACKAGE) constraints.txt | $(CORE)/bin/python
-	$(CORE)/bin/python -m pip install -q .
+	$(CORE)/bin/python -m pip install -q --no-compile .
 	touch $@
