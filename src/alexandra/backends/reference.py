@@ -33,11 +33,6 @@ from alexandra.objectives.spec import MSE, CrossEntropy, Objective, Program
 from alexandra.rng import derive
 
 
-# A diverging run must end in an infinite loss that the loop sees, not in NumPy warnings.
-_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
-@_QUIET
 def evaluate(
     graph: Graph, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], masks: Tensors
 ) -> Tensors:
@@ -52,7 +47,6 @@ def evaluate(
     return values
 
 
-@_QUIET
 def backpropagate(
     graph: Graph, weights: Mapping[str, np.ndarray], values: Tensors, seeds: Tensors, masks: Tensors
 ) -> Tensors:
@@ -76,6 +70,10 @@ def _call(node: Node, weights: Mapping[str, np.ndarray], values: Tensors, masks:
     names = ("weight", "bias") if node.attrs.get("bias", True) else ("weight",)
     params = {suffix: weights[prefix + suffix] for suffix in names if prefix + suffix in weights}
     return Call(node.attrs, tuple(values[name] for name in node.inputs), params, masks.get(node.name))
+
+
+# A diverging run must end in an infinite loss that the loop sees, not in NumPy warnings.
+_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class ReferenceModel:
@@ -111,6 +109,7 @@ class ReferenceModel:
         weights.exact(self.graph)
         self.master: Tensors = {name: array.astype(np.float64) for name, array in weights.items()}
 
+    @_QUIET
     def forward(self, inputs: Mapping[str, Any]) -> Tensors:
         """The outputs by name, float64 [rows, *shape]; dropout is off."""
         arrays, rows = self.admission.inputs(inputs)
@@ -126,6 +125,7 @@ class ReferenceModel:
         self._max_rows = max(self._max_rows, rows)
         return self.loss_and_grads_of(self.master, arrays, wanted, objective, {})
 
+    @_QUIET
     def loss_and_grads_of(
         self, weights: Tensors, arrays: Tensors, targets: Tensors, objective: Objective, masks: Tensors
     ) -> tuple[float, Tensors]:
@@ -160,6 +160,7 @@ class ReferenceModel:
         self._max_rows = max(self._max_rows, min(rows, program.batch_size))
         return ReferenceState(self, program, arrays, wanted)
 
+    @_QUIET
     def run(self, state: ReferenceState, steps: int) -> np.ndarray:
         """`steps` steps of the run; the float64 loss of each step, taken before its update."""
         if state.model is not self:

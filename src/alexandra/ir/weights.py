@@ -252,6 +252,7 @@ def _frozen(name: str, array: np.ndarray) -> np.ndarray:
     given = np.asarray(array)
     if given.dtype.kind != "f":
         raise WeightsError(f"parameter {name!r} must hold floating-point numbers, got dtype {given.dtype}")
-    copy = np.array(given, dtype=np.float32, order="C")
+    with np.errstate(over="ignore"):  # weights of a run that diverged may be beyond float32
+        copy = np.array(given, dtype=np.float32, order="C")
     copy.setflags(write=False)
     return copy
