@@ -343,7 +343,11 @@ _ROWS = (
         0,
         0,
         {
-            "shape": AttrSpec(("shape", "auto"), "sizes without the batch axis, or AUTO", aliases=("size",)),
+            "shape": AttrSpec(
+                ("shape", "auto"),
+                "sizes without the batch axis, or AUTO (checked as one axis until bound)",
+                aliases=("size",),
+            ),
             "dtype": AttrSpec(("str",), "type of the values", "float32", allowed=DTYPES),
         },
         _input,

@@ -76,7 +76,7 @@ class Manifest:
 
 
 class WeightSet(Mapping[str, np.ndarray]):
-    """Read-only float32 arrays by full parameter name, in a fixed order. Equal when every bit is equal."""
+    """Read-only float32 arrays by full parameter name, in the graph's order. Equal when every bit is equal."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], manifest: Manifest | None = None) -> None:
         self._arrays = {name: _frozen(name, array) for name, array in arrays.items()}
@@ -228,16 +228,17 @@ def _decode(data: bytes, manifest_value: Any, graph: Graph | None, source: str) 
             raise WeightsError(f"{source!r}: tensor {name!r} is damaged (its checksum is not the manifest's)")
     if content_hash(data) != manifest.sha256:
         raise WeightsError(f"{source!r} is damaged: its SHA-256 is not the manifest's")
-    weights = WeightSet({name: arrays[name] for name in manifest.checksums}, manifest)
-    if graph is not None:
-        if manifest.spec_hash != graph.spec_hash:
-            raise WeightsError(
-                f"{source!r} holds weights of network {manifest.network!r} ({manifest.spec_hash[:12]}), "
-                f"not of {graph.name!r} ({graph.spec_hash[:12]})",
-                hint="load them with the network they were saved with, or copy fitting tensors with merge()",
-            )
-        weights.exact(graph)
-    return weights
+    weights = WeightSet(arrays, manifest)
+    if graph is None:
+        return weights
+    if manifest.spec_hash != graph.spec_hash:
+        raise WeightsError(
+            f"{source!r} holds weights of network {manifest.network!r} ({manifest.spec_hash[:12]}), "
+            f"not of {graph.name!r} ({graph.spec_hash[:12]})",
+            hint="load them with the network they were saved with, or copy fitting tensors with merge()",
+        )
+    weights.exact(graph)
+    return WeightSet({name: arrays[name] for name in param_specs(graph)}, manifest)
 
 
 def _places(path: Path) -> tuple[Path, Path]:
