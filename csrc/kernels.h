@@ -1,0 +1,145 @@
+// The kernels of one instruction set, as a table of functions over plain memory.
+//
+// Layout. A batch is cut into blocks of `lanes` rows (16 or 32); a value with F features is stored per block as
+// a slab [F][lanes], so that every kernel works on rows side by side and a row never meets its neighbour. All
+// slabs are 64-byte aligned. A value with leading axes is a slab of `groups` x `width` features.
+//
+// Arithmetic. An element of a matrix product accumulates k in order by fused multiply-add (portable builds
+// without one: a product, then a sum). Every other sum over n terms has 16 striped accumulators, term i into
+// accumulator i % 16, joined by a fixed tree: s[j] += s[j + 8], then 4, 2, 1. Nothing depends on `lanes`, on
+// the number of rows, or on which thread does what.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace alexandra {
+
+constexpr int kStripes = 16;     // accumulators of every striped sum, and floats per 64 bytes
+constexpr int kPanel = 32;       // columns of a packed panel of rows
+
+// C[m][blocks x n] = start[m] + sum over k of A[m][k] * B[k][n], or C + that sum when `accumulate`.
+// One of a_m, a_k is 1. A may jump: after each `segment` steps of k it continues at a + a_segment.
+struct Product {
+    int m, n, k, blocks;
+    const float* a;
+    ptrdiff_t a_m, a_k;
+    const float* b;
+    ptrdiff_t b_k, b_block;
+    float* c;
+    ptrdiff_t c_m, c_block;
+    const float* start;  // one value per m, or null for 0
+    bool accumulate;
+    int segment;
+    ptrdiff_t a_segment;
+};
+
+enum class Unary { relu, leaky_relu, elu, gelu, silu, sigmoid, softplus, tanh };
+
+// `groups` vectors of `width` features in one slab.
+struct Groups {
+    int groups, width, lanes;
+};
+
+struct AdamStep {
+    float beta1, one_minus_beta1, beta2, one_minus_beta2;
+    float rate;          // lr / (1 - beta1^t)
+    float inverse_root;  // 1 / sqrt(1 - beta2^t)
+    float eps;
+    float keep;          // 1 - lr * weight_decay, 1 without decoupled decay
+    float l2;            // weight decay added to the gradient
+    float scale;         // factor on the gradient: clipping
+};
+
+struct SgdStep {
+    float rate, momentum, l2, scale;
+};
+
+struct Kernels {
+    const char* isa;
+    int vector_floats;
+    bool fused;  // whether `fma` rounds once
+
+    void (*product)(const Product&);
+
+    void (*unary_forward)(Unary, size_t n, const float* x, float* y, float a);
+    // dx = dy * f'(x), or dx + that; y = f(x)
+    void (*unary_backward)(Unary, size_t n, const float* x, const float* y, const float* dy, float* dx, float a,
+                           bool accumulate);
+    void (*copy)(size_t n, const float* x, float* y, bool accumulate);
+    void (*multiply)(size_t n, const float* a, const float* b, float* y, bool accumulate);
+    // y = where condition (per group, per lane) cmp value holds: a, else b. Null a or b count as 0.
+    void (*select)(Groups, int comparison, float value, const float* condition, const float* a, const float* b,
+                   float* y, bool accumulate);
+
+    void (*softmax_forward)(Groups, const float* x, float* y);
+    void (*softmax_backward)(Groups, const float* y, const float* dy, float* dx, bool accumulate);
+    // saved: [groups][2][lanes], mean and 1 / deviation
+    void (*layernorm_forward)(Groups, const float* x, const float* gain, const float* bias, float* y, float* saved,
+                              float eps);
+    void (*layernorm_backward)(Groups, const float* x, const float* gain, const float* saved, const float* dy,
+                               float* dx, bool accumulate);
+    // saved: [groups][lanes], 1 / root mean square
+    void (*rmsnorm_forward)(Groups, const float* x, const float* gain, float* y, float* saved, float eps);
+    void (*rmsnorm_backward)(Groups, const float* x, const float* gain, const float* saved, const float* dy,
+                             float* dx, bool accumulate);
+    // Sums over rows (striped by row) and groups: out[f] (+)= sum dy * (x - mean) * scale, or sum dy when x is
+    // null; mean, scale: [groups] rows of `saved_stride` floats apart, per lane; null mean is 0.
+    void (*row_sums)(const struct RowSums&);
+
+    // Losses: `loss` [lanes] += per row, dx (may be null) = or += gradient * scale, for lanes < rows.
+    void (*cross_entropy)(const struct LossCall&);
+    void (*binary_cross_entropy)(const struct LossCall&);
+    void (*squared_error)(const struct LossCall&);
+
+    void (*adam)(size_t n, float* w, const float* g, float* m, float* v, const AdamStep&);
+    void (*sgd)(size_t n, float* w, const float* g, float* m, const SgdStep&);
+    float (*sum_of_squares)(size_t n, const float* x);  // n a multiple of 16, striped by index
+
+    // Row-major rows to a slab: dst[f][lane] = rows[lane][f]; lanes >= num_rows become 0.
+    void (*slab_from_rows)(int features, int lanes, int num_rows, const float* const* rows, float* dst);
+    // A slab to rows row .. row + lanes - 1 of packed panels dst[panel][capacity][<= 32 features]; padding is 0.
+    void (*panels_from_slab)(int features, int lanes, int row, const float* src, float* dst, ptrdiff_t capacity);
+    // A slab to row-major rows.
+    void (*rows_from_slab)(int features, int lanes, int num_rows, const float* src, float* dst, ptrdiff_t stride);
+    // Words start .. start + count - 1 of a Philox stream.
+    void (*philox_words)(uint64_t key, uint64_t nonce, uint32_t lane, uint64_t start, size_t count, uint32_t* out);
+
+    // For tests: an elementary function by number (exp, log, tanh, expm1, normal cdf, sigmoid, softplus).
+    void (*elementary)(int which, size_t n, const float* x, float* y);
+};
+
+struct RowSums {
+    int width, groups, lanes, blocks;
+    const float* dy;
+    const float* x;
+    ptrdiff_t block_stride;  // floats from block to block of dy and x
+    const float* mean;
+    const float* scale;
+    ptrdiff_t saved_group, saved_block;
+    float* out;
+    bool accumulate;
+    int first, last;  // features [first, last)
+};
+
+struct LossCall {
+    Groups shape;
+    int rows;               // lanes in use
+    const float* x;         // logits or outputs
+    const float* targets;   // values [groups * width][lanes]
+    const int32_t* classes; // class indices [groups][lanes]
+    float smoothing;
+    float scale_loss;       // factor of a row's loss
+    float scale_grad;       // factor of its gradient
+    float* dx;
+    bool accumulate;
+    float* loss;
+};
+
+constexpr int panel_width(int features, int panel) {
+    const int padded = (features + kStripes - 1) / kStripes * kStripes;
+    const int left = padded - panel * kPanel;
+    return left < kPanel ? left : kPanel;
+}
+
+}  // namespace alexandra

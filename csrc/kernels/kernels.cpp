@@ -1,0 +1,61 @@
+// All kernels of one instruction set. CMake compiles this file once per set, with its flags and name; nothing
+// in it may have external linkage but the table, lest the linker mix instruction sets.
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "kernels.h"
+#include "philox.h"
+
+namespace alexandra::ALEXANDRA_ISA {
+namespace {
+#include "simd.inl"
+// simd.inl comes first: the others are written in its vectors.
+#include "math.inl"
+#include "move.inl"
+#include "norm.inl"
+#include "loss.inl"
+#include "optimizer.inl"
+#include "product.inl"
+#include "unary.inl"
+
+#define ALEXANDRA_QUOTE_(x) #x
+#define ALEXANDRA_QUOTE(x) ALEXANDRA_QUOTE_(x)
+
+constexpr Kernels kTable = {
+    .isa = ALEXANDRA_QUOTE(ALEXANDRA_ISA),
+    .vector_floats = W,
+    .fused = kFused,
+    .product = product,
+    .unary_forward = unary_forward,
+    .unary_backward = unary_backward,
+    .copy = copy,
+    .multiply = multiply,
+    .select = select,
+    .softmax_forward = softmax_forward,
+    .softmax_backward = softmax_backward,
+    .layernorm_forward = layernorm_forward,
+    .layernorm_backward = layernorm_backward,
+    .rmsnorm_forward = rmsnorm_forward,
+    .rmsnorm_backward = rmsnorm_backward,
+    .row_sums = row_sums,
+    .cross_entropy = cross_entropy,
+    .binary_cross_entropy = binary_cross_entropy,
+    .squared_error = squared_error,
+    .adam = adam,
+    .sgd = sgd,
+    .sum_of_squares = sum_of_squares,
+    .slab_from_rows = slab_from_rows,
+    .panels_from_slab = panels_from_slab,
+    .rows_from_slab = rows_from_slab,
+    .philox_words = philox_words,
+    .elementary = elementary,
+};
+}  // namespace
+
+const Kernels& table() { return kTable; }
+
+}  // namespace alexandra::ALEXANDRA_ISA

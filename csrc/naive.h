@@ -1,0 +1,13 @@
+// The kernels written once more, one scalar loop each: what the fast ones must equal bit for bit.
+#pragma once
+
+#include "kernels.h"
+
+namespace alexandra {
+
+// `fused`: whether a multiply-add rounds once, as in the kernels that are checked.
+void product_naive(const Product& p, bool fused);
+float striped_sum_naive(size_t n, const float* x, const float* y, bool fused);  // of x[i] * y[i]
+void adam_naive(size_t n, float* w, const float* g, float* m, float* v, const AdamStep& s, bool fused);
+
+}  // namespace alexandra

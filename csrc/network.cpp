@@ -1,0 +1,55 @@
+#include "network.h"
+
+#include <algorithm>
+
+#include "dispatch.h"
+
+namespace alexandra {
+
+Engine::Engine(const std::vector<ParamSpec>& specs, int threads, const std::string& isa)
+    : weights(specs), kernels(choose_kernels(isa)), pool(threads) {
+    if (threads < 1 || threads > 256)
+        throw Error(Status::invalid_argument, "threads must be 1 .. 256, got " + std::to_string(threads));
+}
+
+void fill_slab(const Kernels& kernels, const Rows& source, const int32_t* index, int64_t first, int count, int lanes,
+               float* slab) {
+    const float* rows[kPanel];
+    const float* data = static_cast<const float*>(source.data);
+    for (int lane = 0; lane < count; ++lane)
+        rows[lane] = data + (index ? int64_t(index[lane]) : first + lane) * source.features;
+    kernels.slab_from_rows(source.features, lanes, count, rows, slab);
+}
+
+Network::Network(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& nodes, int max_rows)
+    : engine_(std::move(engine)), plan_(nodes, engine_->weights), layout_(plan_, max_rows), arena_(layout_.floats) {}
+
+void Network::forward(const std::vector<Rows>& inputs, const std::vector<float*>& outputs) {
+    const int64_t rows = inputs[0].rows;
+    for (int64_t first = 0; first < rows; first += layout_.capacity())
+        forward_chunk(inputs, outputs, first, int(std::min<int64_t>(rows - first, layout_.capacity())));
+}
+
+void Network::forward_chunk(const std::vector<Rows>& inputs, const std::vector<float*>& outputs, int64_t first,
+                            int rows) {
+    const Pass pass{plan_, engine_->kernels, layout_, arena_.data(), engine_->weights.data(), nullptr, nullptr,
+                    nullptr, 0, rows};
+    const int lanes = layout_.lanes;
+    engine_->pool.split([&](Part part) {
+        const auto [begin, end] = part.of(pass.blocks());
+        for (size_t j = 0; j < inputs.size(); ++j)
+            for (int block = begin; block < end; ++block)
+                fill_slab(pass.kernels, inputs[j], nullptr, first + block * lanes,
+                          std::min(lanes, rows - block * lanes), lanes, pass.value(plan_.inputs[j], block));
+        for (size_t i = 0; begin < end && i < plan_.nodes.size(); ++i) plan_.nodes[i].op->forward(pass, int(i), {begin, end});
+        for (size_t j = 0; j < outputs.size(); ++j) {
+            const int node = plan_.outputs[j], features = plan_.nodes[size_t(node)].features();
+            for (int block = begin; block < end; ++block)
+                pass.kernels.rows_from_slab(features, lanes, std::min(lanes, rows - block * lanes),
+                                            pass.value(node, block),
+                                            outputs[j] + (first + block * lanes) * features, features);
+        }
+    });
+}
+
+}  // namespace alexandra

@@ -1,0 +1,56 @@
+// What each primitive does with slabs: the table that plan and passes walk.
+#pragma once
+
+#include <cstdint>
+
+#include "philox.h"
+#include "plan.h"
+#include "pool.h"
+
+namespace alexandra {
+
+// One pass over a batch: where everything lies. `gradients` and `flow` are null in inference.
+struct Pass {
+    const Plan& plan;
+    const Kernels& kernels;
+    const Layout& layout;
+    float* arena;
+    const float* weights;
+    float* gradients;
+    const Flow* flow;
+    const Stream* dropout;  // a stream per node, or null: dropout is off
+    uint32_t step;
+    int rows;
+
+    int lanes() const { return layout.lanes; }
+    int blocks() const { return (rows + layout.lanes - 1) / layout.lanes; }
+    size_t slab(int node) const { return size_t(plan.nodes[size_t(node)].features()) * size_t(layout.lanes); }
+    float* value(int node, int block) const { return arena + layout.value[size_t(node)] + size_t(block) * slab(node); }
+    // Null when nothing wants the gradient of `node`.
+    float* gradient(int node, int block) const {
+        const size_t at = layout.gradient[size_t(node)];
+        return at == kNowhere ? nullptr : arena + at + size_t(block) * slab(node);
+    }
+    float* saved(int node) const { return arena + layout.saved[size_t(node)]; }
+    const float* weight(int param) const { return weights + plan.params[size_t(param)].offset; }
+    float* weight_gradient(int param) const { return gradients + plan.params[size_t(param)].offset; }
+};
+
+// Blocks first .. last - 1 of the batch.
+struct Blocks {
+    int first, last;
+    int count() const { return last - first; }
+};
+
+struct Op {
+    const char* name;
+    bool alias;  // shows its input's memory; has no code of its own
+    size_t (*saved)(const Plan&, const Node&, bool training);  // floats per row kept from forward to backward
+    void (*forward)(const Pass&, int node, Blocks);
+    void (*backward)(const Pass&, int node, Blocks);    // gradients of the inputs
+    void (*gradients)(const Pass&, int node, Part);     // gradients of the parameters; null without any
+};
+
+const Op& find_op(const std::string& name);
+
+}  // namespace alexandra

@@ -1,0 +1,185 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "ops.h"
+
+namespace alexandra {
+
+namespace {
+
+// Rows of a matrix start 64-byte aligned and avoid strides of a multiple of 2 KiB, whose rows would fall into
+// one set of the first-level cache.
+ptrdiff_t padded_stride(int cols) {
+    const size_t stride = round_up(size_t(cols), 16);
+    return ptrdiff_t(stride % 512 ? stride : stride + 16);
+}
+
+int product_of(const std::vector<int>& shape, size_t count, const std::string& name) {
+    int64_t n = 1;
+    for (size_t i = 0; i < count; ++i) {
+        if (shape[i] < 1) throw Error(Status::invalid_argument, name + ": axis of size " + std::to_string(shape[i]));
+        n *= shape[i];
+        if (n > (int64_t(1) << 30)) throw Error(Status::invalid_argument, name + ": more than 2^30 values a row");
+    }
+    return int(n);
+}
+
+int lanes_for(int max_rows) { return max_rows <= 16 ? 16 : 32; }
+
+}  // namespace
+
+Weights::Weights(const std::vector<ParamSpec>& specs) : params_(specs.size()) {
+    size_t offset = 0;
+    for (const bool matrix : {true, false}) {
+        for (size_t i = 0; i < specs.size(); ++i) {
+            const std::vector<int>& shape = specs[i].shape;
+            if ((shape.size() == 2) != matrix) continue;
+            if (shape.empty() || shape.size() > 2)
+                throw Error(Status::unsupported, specs[i].name + ": a parameter has one or two axes");
+            const int rows = matrix ? product_of(shape, 1, specs[i].name) : 1, cols = shape.back();
+            params_[i] = {specs[i].name, rows, cols, padded_stride(cols), offset, matrix};
+            offset += params_[i].floats();
+        }
+        if (matrix) matrix_floats_ = offset;
+    }
+    memory_ = Memory(offset);
+}
+
+void Weights::pack(int param, const float* natural, float* block) const {
+    const Param& p = params_[size_t(param)];
+    for (int r = 0; r < p.rows; ++r)
+        std::memcpy(block + p.offset + size_t(r) * size_t(p.stride), natural + size_t(r) * size_t(p.cols),
+                    size_t(p.cols) * sizeof(float));
+}
+
+void Weights::unpack(int param, const float* block, float* natural) const {
+    const Param& p = params_[size_t(param)];
+    for (int r = 0; r < p.rows; ++r)
+        std::memcpy(natural + size_t(r) * size_t(p.cols), block + p.offset + size_t(r) * size_t(p.stride),
+                    size_t(p.cols) * sizeof(float));
+}
+
+Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights) : params(weights.params()) {
+    for (size_t i = 0; i < specs.size(); ++i) {
+        const NodeSpec& spec = specs[i];
+        const Op& op = find_op(spec.op);
+        for (int input : spec.inputs)
+            if (input < 0 || size_t(input) >= i)
+                throw Error(Status::invalid_argument, spec.name + ": input " + std::to_string(input));
+        for (int param : spec.params)
+            if (param < 0 || size_t(param) >= params.size())
+                throw Error(Status::invalid_argument, spec.name + ": parameter " + std::to_string(param));
+        if (spec.shape.empty()) throw Error(Status::unsupported, spec.name + ": a value needs an axis");
+        Node node{&op,      spec.name, spec.inputs, spec.params, spec.numbers, 1, spec.shape.back(), false, int(i),
+                  !spec.params.empty()};
+        node.groups = product_of(spec.shape, spec.shape.size(), spec.name) / node.width;
+        if (spec.op == "input") node.integer = !spec.numbers.empty() && spec.numbers[0] != 0;
+        for (int input : spec.inputs) node.trains = node.trains || nodes[size_t(input)].trains;
+        if (op.alias) node.root = nodes[size_t(spec.inputs[0])].root;
+        if (spec.op == "input") inputs.push_back(int(i));
+        if (spec.op == "output") outputs.push_back(int(i));
+        nodes.push_back(std::move(node));
+    }
+}
+
+Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
+    : forward(plan.nodes.size()), backward(plan.nodes.size()), has_gradient(plan.nodes.size()) {
+    for (LossSpec& loss : losses) {
+        const size_t root = size_t(plan.nodes[size_t(loss.node)].root);
+        forward[size_t(loss.node)] = 1;
+        loss.accumulate = has_gradient[root];
+        has_gradient[root] = plan.nodes[root].trains;
+    }
+    std::vector<char> touched(plan.params.size());
+    accumulate.resize(plan.nodes.size());
+    accumulate_params.resize(plan.nodes.size());
+    for (size_t i = plan.nodes.size(); i-- > 0;) {
+        const Node& node = plan.nodes[i];
+        if (!forward[i]) continue;
+        for (int input : node.inputs) forward[size_t(input)] = 1;
+        accumulate[i].resize(node.inputs.size());
+        if (node.op->alias || !has_gradient[i]) continue;
+        backward[i] = 1;
+        for (int param : node.params) {
+            accumulate_params[i].push_back(touched[size_t(param)]);
+            touched[size_t(param)] = 1;
+        }
+        for (size_t j = 0; j < node.inputs.size(); ++j) {
+            const size_t root = size_t(plan.nodes[size_t(node.inputs[j])].root);
+            if (!plan.nodes[root].trains) continue;
+            accumulate[i][j] = has_gradient[root];
+            has_gradient[root] = 1;
+        }
+    }
+}
+
+size_t Layout::take(size_t features_per_row) {
+    const size_t at = floats;
+    floats += features_per_row * size_t(capacity());
+    return at;
+}
+
+Layout::Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>& losses, int max_rows)
+    : lanes(lanes_for(max_rows)), blocks((max_rows + lanes - 1) / lanes) {
+    const size_t n = plan.nodes.size();
+    value.assign(n, kNowhere), gradient.assign(n, kNowhere), saved.assign(n, kNowhere);
+    for (size_t i = 0; i < n; ++i) {
+        const Node& node = plan.nodes[i];
+        const size_t root = size_t(node.root);
+        if (!flow.forward[i]) continue;
+        if (root == i) {
+            value[i] = take(size_t(node.features()));
+            if (flow.has_gradient[i]) gradient[i] = take(size_t(node.features()));
+            if (const size_t floats_per_row = node.op->saved(plan, node, true)) saved[i] = take(floats_per_row);
+        } else {
+            value[i] = value[root], gradient[i] = gradient[root];
+        }
+    }
+    for (const LossSpec& loss : losses) {
+        const Node& node = plan.nodes[size_t(loss.node)];
+        target.push_back(take(size_t(loss.kind == LossKind::cross_entropy ? node.groups : node.features())));
+    }
+    loss = take(1);
+}
+
+Layout::Layout(const Plan& plan, int max_rows)
+    : lanes(lanes_for(max_rows)), blocks((max_rows + lanes - 1) / lanes) {
+    struct Buffer {
+        size_t first, last, size, offset;
+        size_t* slot;
+    };
+    const size_t n = plan.nodes.size();
+    value.assign(n, kNowhere), saved.assign(n, kNowhere), gradient.assign(n, kNowhere);
+    std::vector<Buffer> buffers(n);
+    std::vector<Buffer> scratch;
+    for (size_t i = 0; i < n; ++i) {
+        const Node& node = plan.nodes[i];
+        const size_t rows = size_t(capacity());
+        buffers[i] = {i, i, size_t(node.root) == i ? size_t(node.features()) * rows : 0, 0, &value[i]};
+        for (int input : node.inputs) buffers[size_t(plan.nodes[size_t(input)].root)].last = i;
+        if (std::string(node.op->name) == "output") buffers[size_t(node.root)].last = n;
+        if (const size_t per_row = node.op->saved(plan, node, false)) scratch.push_back({i, i, per_row * rows, 0, &saved[i]});
+    }
+    buffers.insert(buffers.end(), scratch.begin(), scratch.end());
+    std::stable_sort(buffers.begin(), buffers.end(), [](const Buffer& a, const Buffer& b) { return a.size > b.size; });
+    std::vector<Buffer> placed;  // by offset
+    for (Buffer& buffer : buffers) {
+        if (!buffer.size) continue;
+        size_t offset = 0;
+        for (const Buffer& other : placed) {
+            if (other.last < buffer.first || buffer.last < other.first) continue;
+            if (offset + buffer.size <= other.offset) break;
+            offset = std::max(offset, other.offset + other.size);
+        }
+        buffer.offset = *buffer.slot = offset;
+        floats = std::max(floats, offset + buffer.size);
+        placed.insert(std::upper_bound(placed.begin(), placed.end(), buffer,
+                                       [](const Buffer& a, const Buffer& b) { return a.offset < b.offset; }),
+                      buffer);
+    }
+    for (size_t i = 0; i < n; ++i) value[i] = value[size_t(plan.nodes[i].root)];
+}
+
+}  // namespace alexandra

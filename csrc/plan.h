@@ -1,0 +1,114 @@
+// A network planned: its nodes with shapes, where parameters, values and gradients lie, and who writes first.
+//
+// Nothing here computes. A Plan is made once from the primitives of a graph; a Layout fixes all memory for a
+// number of rows; Flow says what backward has to do for given losses.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "arena.h"
+#include "kernels.h"
+
+namespace alexandra {
+
+struct ParamSpec {
+    std::string name;
+    std::vector<int> shape;
+};
+
+struct NodeSpec {
+    std::string name, op;
+    std::vector<int> inputs, shape, params;
+    std::vector<double> numbers;  // attributes, in the order that ops.cpp states per op
+};
+
+// One parameter as a matrix [rows][cols], rows `stride` floats apart; a vector is one row.
+struct Param {
+    std::string name;
+    int rows, cols;
+    ptrdiff_t stride;
+    size_t offset;
+    bool matrix;
+    size_t floats() const { return size_t(rows) * size_t(stride); }
+};
+
+// Parameters of a network in one block: matrices first, so that decay applies to one range.
+class Weights {
+public:
+    explicit Weights(const std::vector<ParamSpec>& specs);
+    float* data() { return memory_.data(); }
+    const float* data() const { return memory_.data(); }
+    size_t floats() const { return memory_.floats(); }
+    size_t matrix_floats() const { return matrix_floats_; }
+    const std::vector<Param>& params() const { return params_; }
+
+    // Between natural arrays and a block laid out like this one (weights, gradients or moments).
+    void pack(int param, const float* natural, float* block) const;
+    void unpack(int param, const float* block, float* natural) const;
+
+private:
+    std::vector<Param> params_;
+    size_t matrix_floats_ = 0;
+    Memory memory_;
+};
+
+struct Op;  // ops.h
+
+struct Node {
+    const Op* op;
+    std::string name;
+    std::vector<int> inputs, params;
+    std::vector<double> numbers;
+    int groups, width;  // leading axes flattened, last axis
+    bool integer;
+    int root;     // the node whose memory this one shows (itself, or an alias' source)
+    bool trains;  // depends on a parameter
+    int features() const { return groups * width; }
+};
+
+struct Plan {
+    Plan(const std::vector<NodeSpec>& specs, const Weights& weights);
+    std::vector<Node> nodes;
+    std::vector<Param> params;
+    std::vector<int> inputs, outputs;
+    const Node& root(int node) const { return nodes[size_t(nodes[size_t(node)].root)]; }
+};
+
+enum class LossKind { cross_entropy, binary_cross_entropy, squared_error };
+
+struct LossSpec {
+    LossKind kind;
+    int node;         // logits, or the output of squared_error
+    float smoothing;
+    bool accumulate = false;  // set by Flow: another loss writes this gradient first
+};
+
+// What a training pass has to do, and where a write is the first one of its target.
+struct Flow {
+    Flow(const Plan& plan, std::vector<LossSpec>& losses);
+    std::vector<char> forward;                         // node is an ancestor of a loss
+    std::vector<char> backward;                        // node has a gradient to pass on
+    std::vector<char> has_gradient;                    // root has a gradient slab
+    std::vector<std::vector<char>> accumulate;         // [node][input]
+    std::vector<std::vector<char>> accumulate_params;  // [node][param]
+};
+
+constexpr size_t kNowhere = ~size_t(0);
+
+// Offsets in floats into one arena. Inference reuses memory by liveness; training keeps every value.
+struct Layout {
+    Layout(const Plan& plan, int max_rows);                                               // inference
+    Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>&, int max_rows);  // training
+    int lanes, blocks;
+    std::vector<size_t> value, gradient, saved, target;
+    size_t loss = kNowhere;
+    size_t floats = 0;
+    int capacity() const { return lanes * blocks; }
+
+private:
+    size_t take(size_t features_per_row);
+};
+
+}  // namespace alexandra
