@@ -31,6 +31,9 @@ def graphs(draw: st.DrawFn, open_sizes: bool = False) -> Graph:
     nodes.append(Node("t", "input", (), {"shape": (*rows, 1), "dtype": "int32"}))
     nodes.append(Node("e", "embedding", ("t",), {"vocab": 4, "size": width}))
     nodes.append(Node("e1", "reshape", ("e",), {"shape": (*rows, width)}))
+    attrs = {"size": draw(st.integers(1, 4)), "activation": draw(st.sampled_from(ACTIVATIONS))}
+    nodes.append(Node("own", "dense", ("e1",), attrs))
+    nodes.append(Node("shared", "dense", ("e1",), {**attrs, "activation": draw(st.sampled_from(ACTIVATIONS))}, "own"))
     widths = {"e1": width} if open_sizes else {"x": width, "e1": width}
     for number in range(draw(st.integers(0, 8))):
         node, size = draw(layer(f"n{number}", widths))

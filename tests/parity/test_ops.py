@@ -64,8 +64,11 @@ def output_row(shape: Shape) -> list[Graph]:
 
 def dense_row(shape: Shape) -> list[Graph]:
     variants = {"size": 6}, {"size": 35, "bias": False}, {"size": 4, "activation": "gelu"}
-    shared = Node("c", "dense", ("a",), {"size": shape[-1]}, param="a")
-    return [*through("dense", *variants)(shape), graph_of(shape, shared, Node("op", "add", ("a", "c")))]
+    shared = [
+        Node(name, "dense", ("a",), {"size": shape[-1], "activation": activation}, param="a")
+        for name, activation in (("c", "linear"), ("d", "tanh"))
+    ]
+    return [*through("dense", *variants)(shape), graph_of(shape, *shared, Node("op", "add", ("a", "c", "d")))]
 
 
 def embedding_row(shape: Shape) -> list[Graph]:
@@ -75,6 +78,7 @@ def embedding_row(shape: Shape) -> list[Graph]:
     return [
         make_graph("tiny", [x, e, Node("y", "output", ("e",), {"size": 3})]),
         make_graph("tiny", [x, e, tied, Node("y", "output", ("op",))]),
+        make_graph("tiny", [x, e, Node("y", "output", ("e",), {"size": VOCAB, "activation": "sigmoid"}, param="e")]),
     ]
 
 

@@ -145,7 +145,7 @@ class WeightSet(Mapping[str, np.ndarray]):
     ) -> dict[str, bytes]:
         """The two files of this set, by name: `weights.safetensors` and `manifest.json`."""
         self.exact(graph)
-        data = tensors_bytes(self._arrays, {"spec_hash": graph.spec_hash})
+        data = tensors_bytes(self._arrays)
         sums = {name: array_hash(array) for name, array in self._arrays.items()}
         manifest = Manifest(graph.spec_hash, graph.name, content_hash(data), sums, seed, data_hash, dict(lineage or {}))
         return {WEIGHTS_FILE: data, MANIFEST_FILE: json_bytes(manifest.to_dict())}
