@@ -22,34 +22,39 @@ void fill_slab(const Kernels& kernels, const Rows& source, const int32_t* index,
 }
 
 Network::Network(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& nodes, int max_rows)
-    : engine_(std::move(engine)), plan_(nodes, engine_->weights), layout_(plan_, max_rows), arena_(layout_.floats) {}
+    : engine_(std::move(engine)),
+      plan_(nodes, engine_->weights),
+      layout_(plan_, (max_rows + engine_->pool.threads() - 1) / engine_->pool.threads()),
+      arena_(layout_.floats * size_t(engine_->pool.threads())) {}
 
 void Network::forward(const std::vector<Rows>& inputs, const std::vector<float*>& outputs) {
     const int64_t rows = inputs[0].rows;
-    for (int64_t first = 0; first < rows; first += layout_.capacity())
-        forward_chunk(inputs, outputs, first, int(std::min<int64_t>(rows - first, layout_.capacity())));
+    for (int64_t first = 0; first < rows; first += max_rows()) {
+        const int count = int(std::min<int64_t>(rows - first, max_rows()));
+        engine_->pool.split([&](Part part) {
+            const auto [begin, end] = part.of(count, layout_.lanes);
+            if (begin < end) forward_part(inputs, outputs, first + begin, end - begin, part.index);
+        });
+    }
 }
 
-void Network::forward_chunk(const std::vector<Rows>& inputs, const std::vector<float*>& outputs, int64_t first,
-                            int rows) {
-    const Pass pass{plan_, engine_->kernels, layout_, arena_.data(), engine_->weights.data(), nullptr, nullptr,
-                    nullptr, 0, rows};
+// Values share memory by liveness, and threads go at their own pace: each has an arena of its own.
+void Network::forward_part(const std::vector<Rows>& inputs, const std::vector<float*>& outputs, int64_t first, int rows,
+                           int thread) {
+    const Pass pass{plan_,   engine_->kernels, layout_, arena_.data() + size_t(thread) * layout_.floats,
+                    engine_->weights.data(), nullptr, nullptr, nullptr, 0, rows};
     const int lanes = layout_.lanes;
-    engine_->pool.split([&](Part part) {
-        const auto [begin, end] = part.of(pass.blocks());
-        for (size_t j = 0; j < inputs.size(); ++j)
-            for (int block = begin; block < end; ++block)
-                fill_slab(pass.kernels, inputs[j], nullptr, first + block * lanes,
-                          std::min(lanes, rows - block * lanes), lanes, pass.value(plan_.inputs[j], block));
-        for (size_t i = 0; begin < end && i < plan_.nodes.size(); ++i) plan_.nodes[i].op->forward(pass, int(i), {begin, end});
-        for (size_t j = 0; j < outputs.size(); ++j) {
-            const int node = plan_.outputs[j], features = plan_.nodes[size_t(node)].features();
-            for (int block = begin; block < end; ++block)
-                pass.kernels.rows_from_slab(features, lanes, std::min(lanes, rows - block * lanes),
-                                            pass.value(node, block),
-                                            outputs[j] + (first + block * lanes) * features, features);
-        }
-    });
+    for (size_t j = 0; j < inputs.size(); ++j)
+        for (int row = 0; row < rows; row += lanes)
+            fill_slab(pass.kernels, inputs[j], nullptr, first + row, std::min(lanes, rows - row), lanes,
+                      pass.value(plan_.inputs[j], row / lanes));
+    for (size_t i = 0; i < plan_.nodes.size(); ++i) plan_.nodes[i].op->forward(pass, int(i), {0, pass.blocks()});
+    for (size_t j = 0; j < outputs.size(); ++j) {
+        const int node = plan_.outputs[j], features = plan_.nodes[size_t(node)].features();
+        for (int row = 0; row < rows; row += lanes)
+            pass.kernels.rows_from_slab(features, lanes, std::min(lanes, rows - row), pass.value(node, row / lanes),
+                                        outputs[j] + (first + row) * features, features);
+    }
 }
 
 }  // namespace alexandra

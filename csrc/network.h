@@ -35,18 +35,19 @@ public:
     const Plan& plan() const { return plan_; }
     const std::shared_ptr<Engine>& engine() const { return engine_; }
     size_t arena_floats() const { return arena_.floats(); }
-    int max_rows() const { return layout_.capacity(); }
+    int max_rows() const { return layout_.capacity() * engine_->pool.threads(); }
 
     // One Rows per input in plan order; outputs are row-major float arrays in plan order. Any number of rows,
     // in chunks of the planned ones.
     void forward(const std::vector<Rows>& inputs, const std::vector<float*>& outputs);
 
 private:
-    void forward_chunk(const std::vector<Rows>& inputs, const std::vector<float*>& outputs, int64_t first, int rows);
+    void forward_part(const std::vector<Rows>& inputs, const std::vector<float*>& outputs, int64_t first, int rows,
+                      int thread);
 
     std::shared_ptr<Engine> engine_;
     Plan plan_;
-    Layout layout_;
+    Layout layout_;  // of one thread
     Memory arena_;
 };
 
