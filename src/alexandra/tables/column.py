@@ -69,11 +69,9 @@ class Column:
     def levels(self) -> tuple[list[str], np.ndarray]:
         """The distinct texts in sorted order and each row's index into them (int64, -1 where missing)."""
         texts = self.texts()
-        names = sorted(set(texts[~self.missing].tolist()))
-        index = {name: code for code, name in enumerate(names)}
-        codes = np.array([index.get(text, -1) for text in texts.tolist()], dtype=np.int64)
-        codes[self.missing] = -1
-        return names, codes
+        names = sorted(set(texts.tolist()) - {""})
+        index = {name: code for code, name in enumerate(names)} | {"": -1}
+        return names, np.fromiter(map(index.__getitem__, texts.tolist()), dtype=np.int64, count=len(texts))
 
     def cast(self, kind: str) -> Column:
         """The same column as `kind`; what cannot be read as a number or a date becomes missing."""
