@@ -71,7 +71,7 @@ class Reader:
             raise
         except AlexandraError as error:
             raise self.fail(item, error.message, error.hint) from None
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             message, _, hint = str(error).partition("; ")
             raise self.fail(item, message, hint) from None
 

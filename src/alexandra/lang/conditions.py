@@ -59,8 +59,9 @@ class Comparison:
 
 FactValue = Interval | float | int | bool | str | Collection[str] | Missing | None
 Facts = Mapping[str, FactValue]
-# (reference, paired test) -> one Comparison per model in that place; empty: nothing stands there; None: not made.
-Comparisons = Callable[[str, str], Sequence[Comparison] | None]
+# (reference, paired test) -> one Comparison per model in that place; empty: nothing stands there; None, or Missing
+# with its reason: none could be made.
+Comparisons = Callable[[str, str], Sequence[Comparison] | Missing | None]
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,10 @@ class _Judge:
 
     def _paired(self, node: Condition) -> tuple[bool | None, str]:
         assert isinstance(node, Better | NoWorse)
-        test = node.paired if isinstance(node, Better) else "bootstrap"
+        test = node.paired if isinstance(node, Better) else "auto"
         found = self.comparisons(node.reference, test) if self.comparisons else None
+        if isinstance(found, Missing):
+            return None, f"no comparison with {node.reference}: {found.reason}"
         if found is None or (not found and node.reference == "baseline"):
             return None, f"no comparison with {node.reference} was made"
         if not found:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -200,8 +201,9 @@ def _syntax_error(source: Source, error: UnexpectedInput, machine: Lark) -> Lang
     if token.type == "$END":
         return _end_error(source, expected)
     span = _token_span(token)
-    if token == "*" and source.text[max(0, span.start - 1) : span.start] == "/":
-        return _character_error(source, span.start - 1, expected)
+    start = span.start - int(token == "*")
+    if source.text.startswith("/*", max(0, start)):
+        return _character_error(source, start, expected)
     statement = _misspelt_statement(source, span, machine)
     if statement:
         return statement
@@ -301,7 +303,7 @@ def _end_error(source: Source, expected: list[str]) -> LanguageError:
 # ---------------------------------------------------------------- literals
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "/": "/"}
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"us": "0.000001", "ms": "0.001", "s": "1", "m": "60", "h": "3600", "d": "86400"}
 _BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -329,9 +331,9 @@ def quote(text: str) -> str:
 
 
 def duration_seconds(text: str) -> float:
-    """Seconds of a DURATION ('5m', '20ms', '2h')."""
+    """Seconds of a DURATION ('5m', '20ms', '2h'), the nearest float to what is written."""
     number, unit = re.fullmatch(r"([0-9.]+)([a-z]+)", text).groups()  # type: ignore[union-attr]
-    return float(number) * _SECONDS[unit]
+    return float(Decimal(number) * Decimal(_SECONDS[unit]))
 
 
 def size_bytes(text: str) -> int:
@@ -343,8 +345,8 @@ def size_bytes(text: str) -> int:
 
 
 def percent_value(text: str) -> float:
-    """The fraction of a PERCENT ('70%' is 0.7)."""
-    return float(text.rstrip("% \t")) / 100
+    """The fraction of a PERCENT ('70%' is 0.7), the nearest float to what is written."""
+    return float(Decimal(text.rstrip("% \t")).scaleb(-2))
 
 
 # ---------------------------------------------------------------- comments

@@ -243,7 +243,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         check(self.seconds is None or 0 < self.seconds < math.inf, f"time must be above 0, got {self.seconds}")
-        check(self.bytes is None or self.bytes > 0, f"memory must be above 0, got {self.bytes}")
+        check(self.bytes is None or 0 < self.bytes <= 2**53, f"memory must be from 1B to {2**53}B, got {self.bytes}B")
 
     def text(self) -> str:
         """The parameters; empty when nothing is set."""
