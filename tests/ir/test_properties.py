@@ -4,7 +4,6 @@ import json
 from math import prod
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from alexandra.ir.expand import primitives
 from alexandra.ir.graph import AUTO, Attr, Graph, Node
 from alexandra.ir.ops import ACTIVATIONS, OPS, PRIMITIVES
 from alexandra.ir.weights import initialise
+from alexandra.lang.nureon import compile_network
 
 UNARY = tuple(op for op in OPS if op in ACTIVATIONS) + ("layernorm", "rmsnorm", "dropout")
 
@@ -47,7 +47,7 @@ def graphs(draw: st.DrawFn, open_sizes: bool = False) -> Graph:
         nodes.append(Node("first", "dense", ("x",), {"size": 3}))
         loose = tuple("first" if name == "x" else name for name in loose)
     nodes.append(Node("y", "output", loose, {"size": size, "activation": activation}))
-    return make_graph(draw(st.sampled_from(["net", "a-b", "x1.y"])), nodes)
+    return make_graph(draw(st.sampled_from(["net", "a-b", "x1.y", "end", 'say "x"'])), nodes)
 
 
 @st.composite
@@ -114,9 +114,8 @@ def test_the_reference_computes_the_inferred_shapes_and_primitives_the_same_valu
 @settings(max_examples=40, deadline=None)
 @given(graphs(), graphs(open_sizes=True))
 def test_text_compiles_back_to_the_graph(bound: Graph, unbound: Graph) -> None:
-    nureon = pytest.importorskip("alexandra.lang.nureon", exc_type=ImportError)
     for graph in (bound, unbound):
-        assert nureon.compile_network(graph.text()) == graph
+        assert compile_network(graph.text()) == graph
 
 
 @settings(max_examples=40, deadline=None)
