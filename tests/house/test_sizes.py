@@ -10,7 +10,7 @@ from pathlib import Path
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MAX_ARGUMENTS = 6
-SUFFIXES = {".py", ".cpp", ".h", ".hpp", ".lark"}
+SUFFIXES = {".py", ".cpp", ".h", ".hpp", ".inl", ".lark"}
 FOLDERS = ("src", "csrc", "include", "tests", "benchmarks", "examples")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
