@@ -302,13 +302,13 @@ def _end_error(source: Source, expected: list[str]) -> LanguageError:
 
 # ---------------------------------------------------------------- literals
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "/": "/"}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 _SECONDS = {"us": "0.000001", "ms": "0.001", "s": "1", "m": "60", "h": "3600", "d": "86400"}
 _BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def string_value(source: Source, token: Token | Span) -> str:
-    """The text of a STRING token; escapes are \\n \\t \\r \\" \\\\ \\/ and \\uXXXX."""
+    """The text of a STRING token; escapes are those of JSON."""
     span = token if isinstance(token, Span) else _token_span(token)
     raw = source.text[span.start + 1 : span.end - 1]
 
@@ -373,3 +373,8 @@ def comments(source: Source) -> list[Comment]:
             before = source.text[source.text.rfind("\n", 0, match.start()) + 1 : match.start()]
             found.append(Comment(match.group(1).rstrip(), span, not before.strip()))
     return found
+
+
+def without_comments(source: Source) -> str:
+    """The text with every comment replaced by as many spaces: offsets stay."""
+    return _COMMENT.sub(lambda match: " " * len(match.group()) if match.group(1) else match.group(), source.text)
