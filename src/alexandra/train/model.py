@@ -51,9 +51,7 @@ class BoundModel:
         """{"x": [rows, ...]} -> {"y": [rows, ...]}, probabilities where the output is softmax or sigmoid."""
         return self.inner.forward(inputs)
 
-    def loss_and_grads(
-        self, inputs: Arrays, targets: Any, objective: Objective
-    ) -> tuple[float, dict[str, np.ndarray]]:
+    def loss_and_grads(self, inputs: Arrays, targets: Any, objective: Objective) -> tuple[float, dict[str, np.ndarray]]:
         """Mean loss over the rows and its gradient for every parameter; dropout is off."""
         return self.inner.loss_and_grads(inputs, targets, objective)
 

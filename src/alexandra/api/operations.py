@@ -1,0 +1,300 @@
+"""Every user action once, as a plain typed function: what the command line, Python and services call.
+
+Functions take names and paths, return results or raise one of our errors; they print nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexandra.api.models import open_registry
+from alexandra.errors import DataError, TaskError, UsageError
+from alexandra.lang.rules import default_rules, load_rules
+from alexandra.lang.task import parse_task
+from alexandra.lang.task_spec import Budget, DataSource, Task
+from alexandra.records import Claim, Scorecard, Verdict
+from alexandra.registry.artifact import ModelVersion
+from alexandra.registry.oracle import Choice, Oracle
+from alexandra.registry.store import Registry
+from alexandra.serve.engine import Answer, Engine
+from alexandra.storage import publish
+from alexandra.tables import Table
+from alexandra.train.evaluate import evaluate_table
+from alexandra.train.prepare import load_table, prepare
+from alexandra.train.solve import Options, Progress, Solution, silent
+from alexandra.train.solve import solve as solve_task
+from alexandra.train.specialist import Specialist
+from alexandra.verifiers.loading import import_function
+
+
+def read_task(path: str | Path) -> Task:
+    """Parse a .task file; its relative paths start at its folder."""
+    path = Path(path)
+    if not path.is_file():
+        raise TaskError(f"no task file {str(path)!r}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{str(path)!r} is not text: {error}") from error
+    return replace(parse_task(text, str(path)), folder=str(path.parent))
+
+
+def solve(
+    source: Any,
+    target: str = "",
+    *,
+    positive: str = "",
+    drop: Sequence[str] = (),
+    seed: int | None = None,
+    budget: str | float = "",
+    registry: str | Path | Registry | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Solution:
+    """Train, check, register and promote a specialist for a table (with `target`) or a task.
+
+    source   a path to a table or a .task file, a data frame, or a Task
+    options  fields of train.solve.Options: threads, backend, keep_leaks, keep, promote, fresh, runs
+    """
+    task, written = _task_of(source, target, positive, tuple(drop), budget)
+    table = load_table(task, Path(task.folder))
+    unknown = set(options) - set(Options.__dataclass_fields__)
+    if unknown:
+        raise UsageError(
+            f"unknown option {sorted(unknown)[0]!r}", hint="known: " + ", ".join(Options.__dataclass_fields__)
+        )
+    settings = Options(seed=seed, **{**options, "runs": Path(options.get("runs", "runs"))})
+    solution = solve_task(task, table, open_registry(registry), settings, progress)
+    if written is not None:
+        solution = replace(solution, notes=(*solution.notes, _write_task(written, task)))
+    return solution
+
+
+def _task_of(
+    source: Any, target: str, positive: str, drop: tuple[str, ...], budget: str | float
+) -> tuple[Task, Path | None]:
+    """The task, and where to write it when it was made from a table's path."""
+    written = None
+    if isinstance(source, Task):
+        task = source
+    elif isinstance(source, str | Path) and str(source).endswith(".task"):
+        task = read_task(source)
+    else:
+        if not target:
+            raise UsageError("a table needs a target column", hint="say --target COLUMN (target=... in Python)")
+        task = Task.of(str(source) if isinstance(source, Path) else source, target)
+        if isinstance(source, str | Path):
+            path = Path(source)
+            task = replace(task, data=replace(DataSource.of(path.name)), folder=str(path.parent))
+            written = path.with_name(path.name.split(".")[0] + ".task")
+    if target and task.target != target:
+        task = replace(task, target=target)
+    if positive:
+        task = replace(task, positive=positive)
+    if drop:
+        task = replace(task, drop=tuple(dict.fromkeys([*task.drop, *drop])))
+    if budget:
+        task = replace(task, budget=replace(task.budget, seconds=_seconds(budget)))
+    return task, written
+
+
+def _seconds(budget: str | float) -> float:
+    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+    text = str(budget).strip().lower()
+    unit = next((u for u in units if text.endswith(u)), "s")
+    try:
+        return Budget(float(text.removesuffix(unit)) * units[unit]).seconds or 300.0
+    except ValueError:
+        raise UsageError(f"--budget {budget!r} is not a duration", hint="write 90s, 5m or 1h") from None
+
+
+def _write_task(path: Path, task: Task) -> str:
+    """Publish the task that was run beside its table; a different file of that name is kept and a number added."""
+    text = task.text().encode()
+    for number in range(1, 1000):
+        place = path if number == 1 else path.with_name(f"{path.stem}-{number}.task")
+        if not place.exists():
+            publish(place, text)
+            return f"wrote {place}"
+        if place.read_bytes() == text:
+            return f"task file {place} is unchanged"
+    raise TaskError(f"there are 999 task files beside {str(path)!r}", hint="remove some of them")
+
+
+# --- asking ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answers, who gave them and why; `truth` is the known target of each row, where the data carries it."""
+
+    answers: tuple[Answer, ...]
+    choice: Choice
+    out: Path | None = None
+    truth: tuple[str, ...] = ()
+
+
+class Loaded:
+    """A registered specialist ready to answer: `alexandra.load("churn@production")`."""
+
+    def __init__(self, choice: Choice, engine: Engine) -> None:
+        self.choice = choice
+        self._engine = engine
+
+    @property
+    def version(self) -> ModelVersion:
+        return self.choice.members[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._engine.specialist(self.version).classes
+
+    def predict_proba(self, rows: Any) -> np.ndarray:
+        """Probabilities [rows, classes] (values [rows] for regression) for raw rows of any table kind."""
+        return self._engine.raw(self.choice, Table.from_any(rows))
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """Labels, or values for regression."""
+        raw = self.predict_proba(rows)
+        return np.asarray(self.classes, dtype=object)[raw.argmax(axis=1)] if self.classes else raw
+
+    def answer(self, rows: Any) -> list[Answer]:
+        """Answers with verdict and provenance, one a row."""
+        return self._engine.answer(self.choice, Table.from_any(rows))
+
+
+def load(ref: str, *, registry: str | Path | Registry | None = None, backend: str = "auto") -> Loaded:
+    """The registered model `ref`: churn (the rules choose), churn@production, churn@alias, churn:3."""
+    store = open_registry(registry)
+    return Loaded(choose(store, ref), Engine(store, backend=backend))
+
+
+def choose(store: Registry, ref: str, *, stage: str = "", rules: Path | None = None) -> Choice:
+    """What the oracle chooses for a task; a ref with @ or : names one version itself."""
+    if "@" in ref or ":" in ref:
+        version = store.get(ref)
+        return Choice((version,), "best", "named", (f"{ref} names version {version.version} itself",))
+    oracle = Oracle(store, load_rules(rules) if rules else default_rules())
+    return oracle.choose(ref, stage=stage or None)
+
+
+def ask(
+    task: str,
+    *,
+    question: str = "",
+    row: int | None = None,
+    file: str | Path | None = None,
+    out: str | Path | None = None,
+    stage: str = "",
+    rules: Path | None = None,
+    registry: str | Path | Registry | None = None,
+) -> Reply:
+    """Ask about one row as JSON (or JSON lines), a row of the task's own data, or every row of a file."""
+    if sum([bool(question), row is not None, file is not None]) != 1:
+        raise UsageError("ask one thing: a JSON row, --row N, or --file TABLE")
+    if out is not None and file is None:
+        raise UsageError("--out belongs to --file")
+    store = open_registry(registry)
+    choice = choose(store, task, stage=stage, rules=rules)
+    engine = Engine(store)
+    truth: tuple[str, ...] = ()
+    if question:
+        table = Table.from_any(_json_rows(question))
+    elif file is not None:
+        table = Table.from_any(Path(file))
+    else:
+        table, truth = _row_of(engine.specialist(choice.members[0]), int(row or 0))
+    answers = engine.answer(choice, table)
+    if out is not None:
+        _write_scored(Path(out), table, answers)
+    return Reply(tuple(answers), choice, Path(out) if out is not None else None, truth)
+
+
+def _json_rows(text: str) -> list[dict[str, Any]]:
+    try:
+        rows = (
+            [json.loads(line) for line in text.splitlines() if line.strip()]
+            if "\n{" in text.strip()
+            else json.loads(text)
+        )
+    except ValueError as error:
+        raise DataError(
+            f"the question is not JSON: {error}", hint='example: \'{"tenure": 3, "Contract": "One year"}\''
+        ) from None
+    rows = rows if isinstance(rows, list) else [rows]
+    if not rows or not all(isinstance(one, dict) for one in rows):
+        raise DataError("a question is a JSON object of column: value, or a list of them")
+    return rows
+
+
+def _row_of(specialist: Specialist, row: int) -> tuple[Table, tuple[str, ...]]:
+    """Row `row` of the data that the model's task names."""
+    facts = specialist.facts
+    task = parse_task(str(facts["task"]), "<registered task>")
+    if task.data.kind == "frame":
+        raise DataError(
+            "this task was solved from a table in memory, so there is no row to look up", hint="give the row as JSON"
+        )
+    table = load_table(task, Path(str(facts["folder"])))
+    if not 0 <= row < table.n_rows:
+        raise DataError(f"there is no row {row}", hint=f"rows are numbered 0 to {table.n_rows - 1}")
+    one = table.take(np.array([row]))
+    return one.drop([task.target]), (str(one[task.target].values[0]),)
+
+
+def _write_scored(out: Path, table: Table, answers: Sequence[Answer]) -> None:
+    """The table with the columns `answer` and one `p(label)` a class, as CSV or Parquet."""
+    columns: dict[str, Any] = {name: table[name].values for name in table.names}
+    columns["answer"] = np.array(
+        [answer.value for answer in answers], dtype=object if answers[0].probabilities else float
+    )
+    for label in answers[0].probabilities:
+        columns[f"p({label})"] = np.array([answer.probabilities[label] for answer in answers])
+    scored = Table.from_any(columns)
+    if out.suffix.lower() in (".parquet", ".pq"):
+        scored.to_parquet(out)
+    else:
+        scored.to_csv(out)
+
+
+# --- measuring ------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    model: Any, task: Task | str | Path, *, registry: str | Path | Registry | None = None, name: str = ""
+) -> Scorecard:
+    """Measure any model on a task's data: a predict function, an object with predict_proba or predict, a
+    registered ref ("churn:3") or "file.py:function". The function gets a Table of raw feature rows.
+    """
+    task = task if isinstance(task, Task) else read_task(task)
+    predict: Callable[[Any], Any]
+    if isinstance(model, str):
+        if ".py:" in model:
+            predict, name = import_function(model, Path()), name or model
+        else:
+            predict, name = load(model, registry=registry).predict_proba, name or model
+    else:
+        predict = getattr(model, "predict_proba", None) or getattr(model, "predict", None) or model
+    if not callable(predict):
+        raise UsageError(
+            f"cannot evaluate a {type(model).__name__}", hint="give a function, a model with predict, or a ref"
+        )
+    data = prepare(task, load_table(task, Path(task.folder)), keep_leaks=True)
+    return evaluate_table(data, predict, np.arange(data.table.n_rows), name or type(model).__name__)
+
+
+def verify(claims: Sequence[Claim], verifiers: Sequence[Any] | None = None) -> list[Verdict]:
+    """One aggregated Verdict a claim, with `.parts` per framework; default: `empirical`."""
+    from alexandra.verifiers.aggregate import aggregate
+    from alexandra.verifiers.base import run
+    from alexandra.verifiers.loading import load as load_verifier
+
+    chosen = list(verifiers) if verifiers is not None else [load_verifier("empirical", {})]
+    parts = [run(verifier, list(claims)) for verifier in chosen]
+    return [aggregate([part[i] for part in parts]) for i in range(len(claims))]

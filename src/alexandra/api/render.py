@@ -1,0 +1,249 @@
+"""What a person sees on the terminal: the leaderboard, answers, the registry, progress on stderr.
+
+Plain functions from results to rich renderables or text; nothing here computes or decides.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+if TYPE_CHECKING:
+    from alexandra.api.operations import Reply
+    from alexandra.records import Scorecard
+    from alexandra.registry.artifact import AuditEntry, ModelVersion
+    from alexandra.registry.lifecycle import GateDecision
+    from alexandra.serve.engine import Answer
+    from alexandra.train.solve import Row, Solution
+
+
+def console() -> Console:
+    """Results go to stdout; without a terminal lines are wide, so that nothing is cut."""
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160, soft_wrap=True)
+
+
+def count(number: float) -> str:
+    """31, 6.2 k, 1.4 M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """0.02 ms, 3.1 s, 2 m 05 s."""
+    if seconds < 1:
+        return f"{seconds * 1e3:.2f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} m {int(seconds % 60):02d} s"
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress line on stderr, drawn only on a terminal; yields update(what, done, total)."""
+    columns = (
+        TextColumn(title),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[what]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        handle = bar.add_task(title, total=None, what="")
+
+        def update(what: str, done: int, total: int) -> None:
+            bar.update(handle, completed=done, total=total, what=what)
+
+        yield update
+
+
+def heading(solution: Solution) -> str:
+    """task churn   CLASSIFY TABULAR   7043 rows, 22 duplicates   5 folds by content hash, seed 7"""
+    data, split = solution.data, solution.task.split
+    how = f"{split.folds} folds" if split.folds else "train/validation/test"
+    by = f"by time ({split.time})" if split.time else f"by group ({split.group})" if split.group else "by content hash"
+    tags = " ".join(solution.task.tags)
+    rows = f"{data.table.n_rows:,} rows, {data.profile.duplicates:,} duplicates"
+    return f"task {solution.task.name}   {tags}   {rows}   {how} {by}, seed {split.seed}"
+
+
+def leaderboard(solution: Solution) -> RichTable:
+    """The table of every model that competed, baselines last."""
+    metric = str(solution.data.metric)
+    n = solution.rows[0].card.n
+    table = RichTable(box=None, pad_edge=False)
+    for title, right in (
+        ("specialist", 0),
+        ("epochs", 1),
+        (f"{metric}, n={n:,}, 95 %", 0),
+        ("params", 1),
+        ("p95", 1),
+        ("check", 0),
+    ):
+        table.add_column(title, justify="right" if right else "left", no_wrap=not title.startswith("check"))
+    for row in solution.rows:
+        table.add_row(*_cells(row, metric))
+    return table
+
+
+def _cells(row: Row, metric: str) -> tuple[str, ...]:
+    name = row.name if row.kind == "specialist" else f"baseline {row.name}"
+    latency = duration(row.card.latency_p95_seconds) if row.card.latency_p95_seconds else "-"
+    epochs = str(row.epochs) if row.epochs else "-"
+    return name, epochs, str(row.metric(metric)), count(row.card.parameters), latency, verdict_words(row)
+
+
+def verdict_words(row: Row) -> str:
+    """passes: ..., or what is missing and by how much."""
+    if row.decision is None:
+        return row.words
+    reasons = [reason for reason in row.decision.reasons if reason.passed == row.decision.passed]
+    return ("passes: " if row.decision.passed else "fails: ") + "; ".join(reason.words for reason in reasons)
+
+
+def conclusion(solution: Solution) -> list[str]:
+    """What became of the best specialist, and what to type next."""
+    best, task = solution.winner, solution.task.name
+    lines = []
+    version = best.version
+    if version is not None and solution.gate is not None and solution.gate.passed:
+        lines.append(f"production  {task} v{version.version} = {best.name} (gate `production`: all requirements met)")
+    elif version is not None:
+        why = "its check failed" if not best.passed else "the gate refused it"
+        if solution.gate is not None:
+            why += ": " + "; ".join(reason.words for reason in solution.gate.reasons if not reason.passed)
+        lines.append(f"experiment  {task} v{version.version} = {best.name} ({why})")
+    if solution.report is not None:
+        lines.append(f"report      {solution.report}")
+    stage = "" if solution.gate is not None and solution.gate.passed else " --stage experiment"
+    lines.append(f"ask it      alexandra ask {task} --row 17{stage}")
+    return lines
+
+
+def notes(solution: Solution) -> list[str]:
+    """What reading and preparing decided: dropped columns, leaks kept, files written."""
+    return [f"note        {note}" for note in (*solution.data.notes, *solution.notes)]
+
+
+def versions(found: Sequence[ModelVersion]) -> RichTable:
+    """The registry's list."""
+    table = _grid("version", "name", "stage", "metric", "n", "params", "p95", "created", "tags")
+    for one in found:
+        table.add_row(
+            one.ref,
+            one.name,
+            one.stage,
+            f"{one.metric} {one.headline}",
+            f"{one.samples:,}",
+            count(one.parameters),
+            duration(one.latency_p95),
+            one.created[:19].replace("T", " "),
+            " ".join(one.tags),
+        )
+    return table
+
+
+def details(one: ModelVersion) -> list[str]:
+    """Everything known of one version, a line each."""
+    lines = [
+        f"{one.ref}  {one.name}  ({one.stage})",
+        f"  created     {one.created}",
+        f"  tags        {' '.join(one.tags) or '-'}   aliases {' '.join(one.aliases) or '-'}",
+        f"  size        {one.size_bytes:,} bytes, {one.parameters:,} parameters, p95 {duration(one.latency_p95)}",
+        f"  measured    on {one.samples:,} distinct items",
+    ]
+    lines += [f"    {name:<32}{value}" for name, value in one.metrics.items()]
+    lines += ["  lineage"] + [f"    {name:<12}{_short(value)}" for name, value in one.lineage.items()]
+    return lines + ["  files"] + [f"    {name:<22}sha256 {digest}" for name, digest in one.blobs.items()]
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 110 else text[:107] + "..."
+
+
+def history(entries: Sequence[AuditEntry]) -> list[RichTable]:
+    """The audit log, oldest first."""
+    table = _grid("time", "who", "what", "version", "from", "to", "reason")
+    for one in entries:
+        table.add_row(
+            one.time[:19].replace("T", " "),
+            one.actor,
+            one.action,
+            f"{one.task}:{one.version}",
+            one.origin,
+            one.target,
+            one.reason,
+        )
+    return [table]
+
+
+def gate(ref: str, decision: GateDecision) -> list[str]:
+    """The gate's answer with every requirement."""
+    marks = {True: "met    ", False: "missed ", None: "unknown"}
+    head = f"{ref}: the gate agrees" if decision.passed else f"{ref}: the gate refuses"
+    return [head, *(f"  {marks[one.passed]} {one.text}: {one.words}" for one in decision.reasons)]
+
+
+def card(value: Scorecard) -> list[str]:
+    """A scorecard, a line a metric, then the verdicts."""
+    lines = [f"{value.model} on {value.task}, n={value.n:,}, 95 % intervals"]
+    lines += [f"  {name:<32}{one}" for name, one in value.metrics.items()]
+    for verdict in value.verdicts:
+        score = "abstains" if verdict.score is None else f"score {verdict.score:.3f}"
+        lines.append(f"  verifier {verdict.verifier}: {score} {verdict.reason}")
+    return lines
+
+
+def reply(value: Reply, explain: bool) -> list[str | RichTable]:
+    """The answers (the first fifty), where they were written, and on request why these models answered."""
+    lines: list[str | RichTable] = []
+    if value.out is not None:
+        lines.append(f"{len(value.answers):,} rows scored by {value.answers[0].by}, written to {value.out}")
+    else:
+        lines.append(answers(value.answers[:50], value.truth))
+        if len(value.answers) > 50:
+            lines.append(f"and {len(value.answers) - 50:,} more: use --file with --out, or --json")
+    if value.answers and any(one.seen is not None for one in value.answers):
+        lines.append(
+            "out of fold: the answer that this row got while it was a test row; the model has since learnt from it"
+        )
+    if explain:
+        lines += [f"because     {line}" for line in value.choice.explanation]
+    return lines
+
+
+def answers(found: Sequence[Answer], truth: Sequence[str] = ()) -> RichTable:
+    """One line an answer."""
+    seen = any(one.seen is not None for one in found)
+    titles = [
+        "row",
+        "answer",
+        "probability",
+        *(["out of fold"] if seen else []),
+        *(["truth"] if truth else []),
+        "verdict",
+        "by",
+    ]
+    table = _grid(*titles)
+    for i, one in enumerate(found):
+        cells = [str(one.row), _value(one.value), f"{one.probability:.3f}" if one.probability is not None else "-"]
+        cells += [_value(one.seen) if one.seen is not None else "-"] * seen + [truth[i] if truth else ""] * bool(truth)
+        table.add_row(*cells, one.verdict, one.by)
+    return table
+
+
+def _value(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
+def _grid(*titles: str) -> RichTable:
+    table = RichTable(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title)
+    return table

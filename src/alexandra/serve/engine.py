@@ -1,0 +1,121 @@
+"""Runs what the oracle chose: loads verified artifacts once, answers raw rows, attaches the verdict.
+
+The oracle decides who answers, this engine only executes: one specialist, an average of probabilities or a
+majority vote. Every answer says who gave it and what is known of that model; for a row that the model was
+trained on it also gives the out-of-fold answer, because the in-sample one is worth less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from alexandra.errors import RegistryError, suggest
+from alexandra.records import Outcomes
+from alexandra.registry.artifact import ModelVersion
+from alexandra.registry.oracle import Choice
+from alexandra.registry.store import Registry
+from alexandra.tables import Table, row_keys
+from alexandra.train.specialist import Specialist
+
+COMBINE = ("best", "average", "vote")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row's answer.
+
+    value            the label (str) or the number
+    probability      of that label, None for a number;  probabilities: label -> probability
+    verdict          what the registry knows of the model that answered
+    by               task:version, several when they were combined
+    seen             the out-of-fold answer when the row was among the training data, else None
+    """
+
+    row: int
+    value: str | float
+    probability: float | None
+    probabilities: Mapping[str, float]
+    verdict: str
+    by: str
+    seen: str | float | None = None
+
+
+class Engine:
+    """Answers from one registry; artifacts are loaded on first use and kept."""
+
+    def __init__(self, registry: Registry, *, backend: str = "auto", threads: int = 1) -> None:
+        self.registry = registry
+        self.backend = backend
+        self.threads = threads
+        self._loaded: dict[str, Specialist] = {}
+        self._seen: dict[str, dict[str, int]] = {}
+
+    def specialist(self, version: ModelVersion) -> Specialist:
+        """The model of `version`, its files checked against their hashes."""
+        key = f"{version.task}:{version.version}"
+        if key not in self._loaded:
+            blobs = self.registry.blobs(version)
+            self._loaded[key] = Specialist.from_blobs(blobs, backend=self.backend, threads=self.threads)
+        return self._loaded[key]
+
+    def raw(self, choice: Choice, table: Table) -> np.ndarray:
+        """Combined probabilities [rows, classes] or values [rows]."""
+        members = [self.specialist(version) for version in choice.members]
+        parts = [member.predict_raw(table) for member in members]
+        if choice.combine == "best" or len(parts) == 1:
+            return parts[0]
+        if choice.combine == "average":
+            return np.asarray(np.mean(parts, axis=0))
+        if choice.combine == "vote":
+            return _vote(parts)
+        raise RegistryError(f"cannot combine by {choice.combine!r}", hint=suggest(choice.combine, COMBINE))
+
+    def answer(self, choice: Choice, table: Table) -> list[Answer]:
+        """One Answer per row of `table` (raw columns; extra ones are ignored)."""
+        first = self.specialist(choice.members[0])
+        raw = self.raw(choice, table)
+        verdict = verdict_of(choice.members[0])
+        by = " + ".join(f"{version.task}:{version.version} {version.name}" for version in choice.members)
+        seen = self._out_of_fold(choice.members[0], first, table)
+        classes = first.classes
+        out = []
+        for i in range(table.n_rows):
+            if classes:
+                best = int(raw[i].argmax())
+                shares = {label: float(p) for label, p in zip(classes, raw[i], strict=True)}
+                out.append(Answer(i, classes[best], float(raw[i][best]), shares, verdict, by, seen[i]))
+            else:
+                out.append(Answer(i, float(raw[i]), None, {}, verdict, by, seen[i]))
+        return out
+
+    def _out_of_fold(self, version: ModelVersion, member: Specialist, table: Table) -> list[str | float | None]:
+        """For each row the answer it got when it was a test row, None for rows that were never seen."""
+        outcomes: Outcomes = self.registry.scorecard(version).outcomes
+        place = self._seen.setdefault(
+            f"{version.task}:{version.version}", {str(key): i for i, key in enumerate(outcomes.keys)}
+        )
+        found = [place.get(str(key)) for key in row_keys(table, member.encoder.features)]
+        return [None if i is None else _label(outcomes, i) for i in found]
+
+
+def _label(outcomes: Outcomes, i: int) -> str | float:
+    if outcomes.classes:
+        return outcomes.classes[int(outcomes.predictions[i].argmax())]
+    return float(outcomes.predictions[i])
+
+
+def _vote(parts: list[np.ndarray]) -> np.ndarray:
+    """Share of members that answer each class; values are averaged by their median."""
+    if parts[0].ndim == 1:
+        return np.asarray(np.median(parts, axis=0))
+    votes = sum(np.eye(part.shape[1])[part.argmax(axis=1)] for part in parts)
+    return np.asarray(votes) / len(parts)
+
+
+def verdict_of(version: ModelVersion) -> str:
+    """ "production; roc_auc 0.995 [0.989, 0.999]": the stage and the first measured metric."""
+    name, value = next(iter(version.metrics.items()), ("", ""))
+    return f"{version.stage}; {name} {value}" if name else version.stage

@@ -1,0 +1,217 @@
+"""Every candidate on every fold: fit on the training rows, stop on validation rows, answer the test rows.
+
+Jobs are independent and run on a few threads (the native engine releases the GIL); each result is published
+to the run's folder, so that an interrupted command continues where it was. Results do not depend on the
+number of threads or on the order of completion.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from alexandra.backends.bind import bind
+from alexandra.data.encoder import Encoder
+from alexandra.errors import StorageError, TaskError
+from alexandra.ir.check import bind_sizes
+from alexandra.ir.graph import AUTO, Graph
+from alexandra.objectives.spec import AdamW, Program, Schedule
+from alexandra.rng import derive
+from alexandra.storage import publish, read_tensors, tensors_bytes
+from alexandra.train.baselines import Baseline
+from alexandra.train.candidates import Candidate, Recipe
+from alexandra.train.loop import Batch, History, Plan, fit_loop
+from alexandra.train.model import default_objective
+from alexandra.train.prepare import Part, Prepared
+from alexandra.train.specialist import Specialist
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One candidate on one part: its answers to validation and test rows, and how training went."""
+
+    name: str
+    part: str
+    valid: np.ndarray
+    test: np.ndarray
+    best_epoch: int
+    epochs: int
+    train_loss: np.ndarray
+    valid_loss: np.ndarray
+    parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What solve decides once: seed, threads, backend, the moment the budget ends, the run's folder."""
+
+    seed: int
+    threads: int
+    backend: str
+    deadline: float
+    folder: Path
+
+
+def fit_graph(graph: Graph, width: int, classes: int) -> Graph:
+    """Bind the AUTO sizes of a candidate; TaskError when the output cannot carry the target."""
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise TaskError(f"network {graph.name!r} needs one input and one output for a table")
+    source, output = graph.inputs[0], graph.outputs[0]
+    wanted = classes or 1
+    size = output.attrs.get("size")
+    if size not in (AUTO, None, wanted) and not (classes == 2 and size == 1):
+        raise TaskError(
+            f"network {graph.name!r}: its output {output.name!r} has size {size}, but the target needs {wanted}",
+            hint=f"write size=AUTO or size={wanted}",
+        )
+    activation = output.attrs.get("activation")
+    if classes and activation not in ("softmax", "sigmoid"):
+        raise TaskError(
+            f"network {graph.name!r}: its output {output.name!r} has activation {activation!r}, not probabilities",
+            hint="write activation=softmax (or sigmoid with size=1 for two classes)",
+        )
+    return bind_sizes(graph, {source.name: width, output.name: wanted})
+
+
+def program_for(recipe: Recipe, graph: Graph, rows: int, seed: int, epochs: int) -> Program:
+    """AdamW with a short warm-up and cosine decay over the epochs that are allowed at most."""
+    total = epochs * -(-rows // recipe.batch_size)
+    schedule = Schedule("cosine", warmup_steps=min(100, total // 10), total_steps=total, final=0.05)
+    optimizer = AdamW(lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return Program(default_objective(graph), optimizer, schedule, recipe.batch_size, 1.0, seed)
+
+
+def crossfit(
+    data: Prepared,
+    networks: Sequence[Candidate],
+    simple: Sequence[Baseline],
+    settings: Settings,
+    on_done: Callable[[Fit], None],
+) -> list[Fit]:
+    """All fits, candidates in their order and parts in theirs; calls `on_done` as each one ends."""
+    encoders = {part.name: Encoder.fit(data.table.take(part.train), data.features) for part in data.parts}
+    jobs: list[tuple[str, Part, Callable[[], Fit]]] = []
+    for part in data.parts:
+        for candidate in networks:
+            jobs.append((candidate.name, part, _network_job(data, part, candidate, encoders[part.name], settings)))
+        for baseline in simple:
+            jobs.append((baseline.name, part, _baseline_job(data, part, baseline, settings)))
+    done: dict[tuple[str, str], Fit] = {}
+    with ThreadPoolExecutor(settings.threads) as pool:
+        futures = {
+            pool.submit(_cached, settings.folder, name, part, job): (name, part.name) for name, part, job in jobs
+        }
+        try:
+            for future in as_completed(futures):
+                fit = future.result()
+                done[futures[future]] = fit
+                on_done(fit)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [done[name, part.name] for name, part, _ in jobs]
+
+
+def _network_job(
+    data: Prepared, part: Part, candidate: Candidate, encoder: Encoder, settings: Settings
+) -> Callable[[], Fit]:
+    def job() -> Fit:
+        seed = derive(settings.seed, "fit", candidate.name, part.name).integer()
+        specialist, history = train_specialist(
+            data,
+            candidate,
+            encoder,
+            (part.train, part.valid),
+            Settings(seed, 1, settings.backend, settings.deadline, settings.folder),
+        )
+        return Fit(
+            candidate.name,
+            part.name,
+            specialist.predict_raw(data.table.take(part.valid)),
+            specialist.predict_raw(data.table.take(part.test)),
+            history.best_epoch,
+            len(history.epochs),
+            np.array([epoch.train_loss for epoch in history.epochs]),
+            np.array([epoch.valid_loss for epoch in history.epochs]),
+            specialist.num_parameters,
+            history.seconds,
+        )
+
+    return job
+
+
+def train_specialist(
+    data: Prepared,
+    candidate: Candidate,
+    encoder: Encoder,
+    rows: tuple[np.ndarray, np.ndarray],
+    settings: Settings,
+    epochs: int = 0,
+) -> tuple[Specialist, History]:
+    """Train one candidate on rows[0], stopping on rows[1] (none: exactly `epochs` epochs)."""
+    x = [encoder.transform(data.table.take(part)) for part in rows]
+    graph = fit_graph(candidate.graph, x[0].shape[1], len(data.target.classes))
+    y = shaped(graph, data.y)
+    name = graph.inputs[0].name
+    train, valid = (Batch({name: part}, y[index]) for part, index in zip(x, rows, strict=True))
+    recipe = replace(candidate.recipe, epochs=epochs or candidate.recipe.epochs)
+    schedule_epochs = candidate.recipe.epochs
+    model = bind(graph, settings.backend, seed=settings.seed, threads=1)
+    program = program_for(recipe, graph, train.rows, settings.seed, schedule_epochs)
+    plan = Plan(program, recipe.epochs, recipe.patience if valid.rows else 0, settings.deadline)
+    history = fit_loop(model, train, plan, valid if valid.rows else None)
+    return Specialist(candidate.name, encoder, data.target, model, {}), history
+
+
+def shaped(graph: Graph, y: np.ndarray) -> np.ndarray:
+    """Class indices for softmax, 0/1 floats for one sigmoid output, float32 for regression."""
+    if graph.outputs[0].attrs.get("activation") == "softmax":
+        return y
+    return y.astype(np.float32)
+
+
+def _baseline_job(data: Prepared, part: Part, baseline: Baseline, settings: Settings) -> Callable[[], Fit]:
+    def job() -> Fit:
+        began = time.monotonic()
+        classes = len(data.target.classes)
+        rows = np.concatenate([part.train, part.valid])
+        y = data.y if classes else data.target.decode(data.y)
+        fitted = baseline.fit(data.table.take(rows), data.features, y[rows], classes, settings.seed)
+        valid = fitted.predict_raw(data.table.take(part.valid))
+        test = fitted.predict_raw(data.table.take(part.test))
+        none = np.zeros(0)
+        return Fit(baseline.name, part.name, valid, test, 0, 0, none, none, fitted.parameters, time.monotonic() - began)
+
+    return job
+
+
+_ARRAYS = ("valid", "test", "train_loss", "valid_loss")
+_NUMBERS = ("best_epoch", "epochs", "parameters", "seconds")
+
+
+def _cached(folder: Path, name: str, part: Part, job: Callable[[], Fit]) -> Fit:
+    """Read the job's result when an earlier run published it, else do the job and publish."""
+    path = folder / "fits" / f"{name}-{part.name}.safetensors"
+    if path.is_file():
+        try:
+            arrays, notes = read_tensors(path.read_bytes(), str(path))
+            return _from_file(name, part.name, arrays, notes)
+        except StorageError:
+            path.unlink()
+    fit = job()
+    arrays = {key: np.asarray(getattr(fit, key), dtype=np.float64) for key in _ARRAYS}
+    publish(path, tensors_bytes(arrays, {key: repr(getattr(fit, key)) for key in _NUMBERS}))
+    return fit
+
+
+def _from_file(name: str, part: str, arrays: dict[str, np.ndarray], notes: dict[str, str]) -> Fit:
+    best_epoch, epochs, parameters = (int(notes[key]) for key in ("best_epoch", "epochs", "parameters"))
+    valid, test, train_loss, valid_loss = (arrays[key] for key in _ARRAYS)
+    seconds = float(notes["seconds"])
+    return Fit(name, part, valid, test, best_epoch, epochs, train_loss, valid_loss, parameters, seconds)

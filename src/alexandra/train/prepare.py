@@ -1,0 +1,163 @@
+"""From a task to data that is ready to be learnt from: table, features, target, keys and disjoint parts.
+
+Everything that can be refused is refused here, before anything is trained: a missing target, one class,
+leaking columns, an ACCEPT that no score could meet. Nothing is fitted here but the target's coding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alexandra.data import readers
+from alexandra.data.profile import Profile, profile
+from alexandra.data.target import TargetEncoder
+from alexandra.errors import TaskError
+from alexandra.lang.task_spec import Split, Task, resolved
+from alexandra.metrics import Metric, check_kind
+from alexandra.metrics import metric as metric_named
+from alexandra.rng import derive
+from alexandra.splits import by_time, folds, holdout
+from alexandra.storage import content_hash
+from alexandra.tables import Table, row_keys
+
+VALIDATION_SHARE = 0.12
+
+
+@dataclass(frozen=True)
+class Part:
+    """One division of the rows; index arrays, disjoint by content key (and by group where one is named)."""
+
+    name: str
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and everything that was decided about it; `task` is complete, no default is left open."""
+
+    task: Task
+    table: Table
+    profile: Profile
+    features: list[str]
+    target: TargetEncoder
+    y: np.ndarray
+    keys: np.ndarray
+    parts: tuple[Part, ...]
+    data_hash: str
+    metric: Metric
+
+    @property
+    def classification(self) -> bool:
+        return bool(self.target.classes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What reading and profiling decided, in words."""
+        return self.profile.warnings
+
+    @property
+    def test_rows(self) -> np.ndarray:
+        return np.concatenate([part.test for part in self.parts])
+
+
+def load_table(task: Task, folder: Path) -> Table:
+    """The task's data; paths are relative to `folder`, the task file's."""
+    return readers.read(task.data, folder)
+
+
+def prepare(task: Task, table: Table, *, keep_leaks: bool = False) -> Prepared:
+    """Check and divide the data of `task`; DataError or TaskError says what is wrong and the way out."""
+    for name in task.drop:
+        table[name]
+    report = profile(table.drop(task.drop), task.target, task.split.seed)
+    if report.leaks and not keep_leaks:
+        first = report.leaks[0]
+        raise TaskError(
+            f"column {first.column!r} gives the target away: {first.reason}",
+            hint=f"if it is not known when the question is asked, add DROP {first.column} to the task "
+            f"(--drop {first.column!r}); if it is legitimate, --keep-leaks",
+        )
+    keep = np.flatnonzero(~table[task.target].missing)
+    table = table.take(keep) if len(keep) < table.n_rows else table
+    target = TargetEncoder.fit(table[task.target], positive=task.positive)
+    task = resolved(task, table.n_rows, _kind(target))
+    metric = _metric(task, len(target.classes))
+    features = [name for name in report.features if name in table.names]
+    if not features:
+        raise TaskError(
+            "no feature column is left",
+            hint="see the column report: every column was constant, an identifier or dropped",
+        )
+    keys = row_keys(table, features)
+    y = target.encode(table[task.target])
+    parts = _parts(task, table, keys, y if target.classes else None)
+    digest = content_hash("\n".join([*features, *row_keys(table, [*features, task.target]).tolist()]).encode())
+    return Prepared(task, table, report, features, target, y, keys, parts, digest, metric)
+
+
+def _kind(target: TargetEncoder) -> str:
+    if not target.classes:
+        return "regression"
+    return "binary" if len(target.classes) == 2 else "multiclass"
+
+
+def _metric(task: Task, num_classes: int) -> Metric:
+    assert task.metric is not None, "resolved() fills in the metric"
+    check_kind(task.metric.name, num_classes)
+    return metric_named(task.metric.name, **task.metric.kwargs)
+
+
+def _parts(task: Task, table: Table, keys: np.ndarray, strata: np.ndarray | None) -> tuple[Part, ...]:
+    split = task.split
+    assert split is not None
+    groups = table[split.group].values.astype(str) if split.group else None
+    if split.folds:
+        fold = folds(keys, split.folds, split.seed, groups=groups, strata=strata)
+        parts = []
+        for number in range(split.folds):
+            test = np.flatnonzero(fold == number)
+            rest = np.flatnonzero(fold != number)
+            parts.append(_with_validation(f"fold{number}", rest, test, keys, groups, split, strata))
+        return tuple(parts)
+    share = split.fractions or (0.7, 0.15, 0.15)
+    if split.time:
+        names = by_time(table[split.time].values, share)
+    else:
+        names = holdout(keys, share, split.seed, groups=groups, strata=strata)
+    train, valid, test = (np.flatnonzero(names == name) for name in ("train", "validation", "test"))
+    if min(len(train), len(valid), len(test)) == 0:
+        raise TaskError(
+            f"the split leaves train={len(train)}, validation={len(valid)}, test={len(test)} rows",
+            hint="use SPLIT folds=5, or larger shares",
+        )
+    return (Part("holdout", train, valid, test),)
+
+
+def _with_validation(
+    name: str,
+    rest: np.ndarray,
+    test: np.ndarray,
+    keys: np.ndarray,
+    groups: np.ndarray | None,
+    split: Split,
+    strata: np.ndarray | None,
+) -> Part:
+    """Set validation rows apart inside the training rows of a fold, by content hash as well."""
+    seed = derive(split.seed, "validation", name).integer()
+    inner_groups = None if groups is None else groups[rest]
+    inner_strata = None if strata is None else strata[rest]
+    names = holdout(
+        keys[rest], (1 - VALIDATION_SHARE, VALIDATION_SHARE, 0.0), seed, groups=inner_groups, strata=inner_strata
+    )
+    train, valid = rest[names == "train"], rest[names == "validation"]
+    if len(train) == 0 or len(valid) == 0 or len(test) == 0:
+        raise TaskError(
+            f"{name} has train={len(train)}, validation={len(valid)}, test={len(test)} rows: too few distinct rows",
+            hint="use fewer folds (SPLIT folds=2) or more data",
+        )
+    return Part(name, train, valid, test)

@@ -1,0 +1,308 @@
+"""From a task to a checked, registered specialist: the project's main path, one step per function.
+
+prepare -> candidates -> crossfit -> measure -> choose (on validation) -> check (on test) -> refit on all rows
+-> register -> gate. Choosing never sees the test outcomes; the check opens them once. What does not pass is
+registered as `experiment` with the missing margin in words.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from alexandra import __version__
+from alexandra.data.encoder import Encoder
+from alexandra.lang.conditions import Decision
+from alexandra.lang.task_spec import NetworkRef, Task
+from alexandra.records import Interval, Scorecard
+from alexandra.registry.artifact import ModelVersion
+from alexandra.registry.lifecycle import GateDecision, try_promote
+from alexandra.registry.store import Registry
+from alexandra.statistics import paired, words
+from alexandra.storage import content_hash, publish, publish_json
+from alexandra.tables import Table
+from alexandra.train.baselines import baselines
+from alexandra.train.candidates import Candidate, candidates
+from alexandra.train.check import check, refuse_impossible
+from alexandra.train.crossfit import Fit, Settings, crossfit, fit_graph, train_specialist
+from alexandra.train.evaluate import outcomes_of, score
+from alexandra.train.prepare import Prepared, prepare
+from alexandra.train.specialist import Specialist
+
+SPECIALIST, BASELINE = "specialist", "baseline"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to solve, apart from what the task says."""
+
+    seed: int | None = None
+    threads: int = 2
+    backend: str = "auto"
+    keep_leaks: bool = False
+    keep: int = 3
+    promote: bool = True
+    fresh: bool = False
+    runs: Path = Path("runs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard; `validation` is what the choice was made on (NaN for baselines)."""
+
+    name: str
+    kind: str
+    epochs: int
+    card: Scorecard
+    validation: float
+    seconds: float
+    decision: Decision | None = None
+    words: str = ""
+    version: ModelVersion | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.decision is not None and self.decision.passed
+
+    def metric(self, name: str) -> Interval:
+        return self.card.metrics[name]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What solve found. `predict` and `predict_proba` take raw rows; `gate` is None when nothing was proposed."""
+
+    task: Task
+    data: Prepared = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False)
+    fits: tuple[Fit, ...] = field(repr=False)
+    best: str = ""
+    specialist: Specialist | None = field(default=None, repr=False)
+    gate: GateDecision | None = None
+    folder: Path = Path()
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    report: Path | None = None
+
+    @property
+    def leaderboard(self) -> list[dict[str, object]]:
+        """A plain dict per model, best first, for printing or a data frame."""
+        metric = str(self.data.metric)
+        return [
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "epochs": row.epochs,
+                metric: row.metric(metric).value,
+                f"{metric}_low": row.metric(metric).low,
+                f"{metric}_high": row.metric(metric).high,
+                "n": row.card.n,
+                "parameters": row.card.parameters,
+                "latency_p95": row.card.latency_p95_seconds,
+                "passed": row.passed,
+                "words": row.words,
+            }
+            for row in self.rows
+        ]
+
+    @property
+    def winner(self) -> Row:
+        return next(row for row in self.rows if row.name == self.best)
+
+    def predict(self, table: object) -> np.ndarray:
+        """Labels or values for raw rows: a data frame, Arrow table, dict of columns, list of dicts or path."""
+        assert self.specialist is not None
+        return self.specialist.predict(Table.from_any(table))
+
+    def predict_proba(self, table: object) -> np.ndarray:
+        """Probabilities [rows, classes] in the order of `classes`."""
+        assert self.specialist is not None
+        return self.specialist.predict_raw(Table.from_any(table))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.target.classes
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def solve(
+    task: Task, table: Table, registry: Registry, options: Options | None = None, progress: Progress = silent
+) -> Solution:
+    """Solve `task` on `table`; see the module header. Raises TaskError or DataError before any training."""
+    options = options or Options()
+    began = time.monotonic()
+    if options.seed is not None:
+        task = replace(task, split=replace(task.split, seed=options.seed))
+    data = prepare(task, table, keep_leaks=options.keep_leaks)
+    task = data.task
+    refuse_impossible(data)
+    networks = candidates(task, Path(task.folder), classification=data.classification, rows=data.table.n_rows)
+    classes = len(data.target.classes)
+    for network in networks:
+        fit_graph(network.graph, 1, classes)
+    simple = baselines(data.classification)
+    folder = run_folder(data, options)
+    budget = task.budget.seconds or 300.0
+    settings = Settings(task.split.seed, options.threads, options.backend, began + 0.8 * budget, folder)
+    total = (len(networks) + len(simple)) * len(data.parts)
+    done = 0
+
+    def on_done(fit: Fit) -> None:
+        nonlocal done
+        done += 1
+        progress(f"{fit.name} {fit.part}", done, total)
+
+    fits = crossfit(data, networks, simple, settings, on_done)
+    rows = measure(data, networks, fits)
+    rows, best = choose_and_check(data, rows, registry)
+    specialist, rows = refit_and_register(data, networks, rows, registry, settings, options.keep)
+    gate = _propose(registry, data, rows, best, options)
+    rows = [_refreshed(registry, row) for row in rows]
+    solution = Solution(task, data, tuple(rows), tuple(fits), best, specialist, gate, folder, time.monotonic() - began)
+    publish(folder / "task.task", task.text().encode())
+    publish_json(folder / "leaderboard.json", solution.leaderboard)
+    return solution
+
+
+def run_folder(data: Prepared, options: Options) -> Path:
+    """runs/<task>/<hash of everything that decides the result>; cleared first when `fresh`."""
+    files = [network.file for network in data.task.networks if isinstance(network, NetworkRef) and network.file]
+    programs = [data.task.path(file).read_text(encoding="utf-8") for file in files]
+    decided = "\n".join([__version__, data.task.text(), data.data_hash, options.backend, *programs])
+    folder = options.runs / data.task.name / content_hash(decided.encode())[:12]
+    if options.fresh and (folder / "fits").is_dir():
+        for path in (folder / "fits").iterdir():
+            path.unlink()
+    return folder
+
+
+def measure(data: Prepared, networks: Sequence[Candidate], fits: Sequence[Fit]) -> list[Row]:
+    """Pool each model's test answers over the parts and score them; average its validation scores."""
+    rows = []
+    learnt = {candidate.name for candidate in networks}
+    for name in dict.fromkeys(fit.name for fit in fits):
+        mine = [fit for fit in fits if fit.name == name]
+        raw = np.concatenate([fit.test for fit in mine])
+        outcomes = outcomes_of(data, data.test_rows, raw)
+        kind = SPECIALIST if name in learnt else BASELINE
+        card = replace(score(data, name, outcomes, full=False), parameters=mine[0].parameters)
+        validation = _validation(data, mine) if kind == SPECIALIST else float("nan")
+        epochs = round(float(np.mean([fit.best_epoch for fit in mine])))
+        rows.append(Row(name, kind, epochs, card, validation, sum(fit.seconds for fit in mine)))
+    return rows
+
+
+def _validation(data: Prepared, fits: Sequence[Fit]) -> float:
+    """Mean of the metric over the parts' validation rows, signed so that more is better."""
+    parts = {part.name: part for part in data.parts}
+    sign = 1.0 if data.metric.higher_is_better else -1.0
+    values = [data.metric.fn(outcomes_of(data, parts[fit.part].valid, fit.valid)) for fit in fits]
+    return sign * float(np.mean(values))
+
+
+def choose_and_check(data: Prepared, rows: list[Row], registry: Registry) -> tuple[list[Row], str]:
+    """The best specialist by validation, then the check of every specialist against the baseline."""
+    specialists = [row for row in rows if row.kind == SPECIALIST]
+    best = max(specialists, key=lambda row: (row.validation, -row.card.parameters))
+    simple = [row for row in rows if row.kind == BASELINE]
+    sign = 1.0 if data.metric.higher_is_better else -1.0
+    baseline = max(simple, key=lambda row: sign * row.metric(str(data.metric)).value)
+    out = []
+    for row in rows:
+        if row.kind == SPECIALIST:
+            out.append(replace(row, decision=check(data, row.card, baseline.card, registry)))
+        else:
+            test = paired(data.metric, row.card.outcomes, best.card.outcomes, data.task.split.seed)
+            out.append(replace(row, words=f"{words(test)} than {best.name}" if abs(test.low) else words(test)))
+    out.sort(
+        key=lambda row: (row.kind == BASELINE, row.name != best.name, -row.validation if row.kind == SPECIALIST else 0)
+    )
+    return out, best.name
+
+
+def refit_and_register(
+    data: Prepared,
+    networks: Sequence[Candidate],
+    rows: list[Row],
+    registry: Registry,
+    settings: Settings,
+    keep: int,
+) -> tuple[Specialist, list[Row]]:
+    """Train the first `keep` specialists again on all rows, for as many epochs as were best, and register them."""
+    by_name = {candidate.name: candidate for candidate in networks}
+    encoder = Encoder.fit(data.table, data.features)
+    everything = np.arange(data.table.n_rows), np.zeros(0, dtype=np.int64)
+    first: Specialist | None = None
+    out = []
+    for position, row in enumerate(rows):
+        if row.kind == BASELINE or position >= keep:
+            out.append(row)
+            continue
+        late = replace(settings, deadline=float("inf"))
+        specialist, _ = train_specialist(data, by_name[row.name], encoder, everything, late, max(1, row.epochs))
+        specialist.facts = facts_of_run(data)
+        row = replace(row, card=finished_card(data, row, specialist))
+        out.append(replace(row, version=register(registry, data, row, specialist)))
+        first = first or specialist
+    assert first is not None
+    return first, out
+
+
+def facts_of_run(data: Prepared) -> Mapping[str, object]:
+    return {
+        "task": data.task.text(),
+        "folder": os.path.abspath(data.task.folder),
+        "data_hash": data.data_hash,
+        "seed": data.task.split.seed,
+        "alexandra": __version__,
+    }
+
+
+def finished_card(data: Prepared, row: Row, specialist: Specialist) -> Scorecard:
+    """The full scorecard, with what only the final network shows: its hash, size, parameters and latency."""
+    blobs = specialist.to_blobs()
+    return replace(
+        score(data, row.name, row.card.outcomes),
+        model_hash=content_hash(b"".join(blobs[name] for name in sorted(blobs))),
+        parameters=specialist.num_parameters,
+        size_bytes=sum(len(blob) for blob in blobs.values()),
+        latency_p95_seconds=specialist.latency_p95(data.table.drop([data.task.target])),
+    )
+
+
+def register(registry: Registry, data: Prepared, row: Row, specialist: Specialist) -> ModelVersion:
+    """A new immutable version, stage `experiment`, with scorecard, lineage and the check's words."""
+    assert row.decision is not None
+    lineage = {
+        **facts_of_run(data),
+        "spec_hash": specialist.graph.spec_hash,
+        "check": {"passed": row.decision.passed, "reasons": [reason.words for reason in row.decision.reasons]},
+    }
+    return registry.register(
+        data.task.name, row.name, specialist.to_blobs(), row.card, lineage=lineage, tags=data.task.tags
+    )
+
+
+def _propose(registry: Registry, data: Prepared, rows: list[Row], best: str, options: Options) -> GateDecision | None:
+    """Offer the chosen specialist to the gate `production` when its check passed."""
+    row = next(row for row in rows if row.name == best)
+    if not (options.promote and row.passed and row.version is not None):
+        return None
+    return try_promote(registry, row.version, metric=data.metric)
+
+
+def _refreshed(registry: Registry, row: Row) -> Row:
+    if row.version is None:
+        return row
+    return replace(row, version=registry.get(f"{row.version.task}:{row.version.version}"))
