@@ -51,8 +51,8 @@ CASES = (
     Case("churn", DataSource.csv("telco_churn/telco.csv.gz"), "Churn", "Yes", ("customerID",)),
     Case("adult", DataSource.csv("adult_census/adult.csv.gz"), "class"),
     Case("bank", DataSource.csv("bank_marketing/bank.csv.gz"), "y", "yes", ("duration",)),
-    Case("breast_cancer", DataSource.bundled("breast_cancer"), "diagnosis"),
-    Case("digits", DataSource.bundled("digits"), "digit", score="accuracy"),
+    Case("breast_cancer", DataSource.bundled("breast_cancer"), "target"),
+    Case("digits", DataSource.bundled("digits"), "target", score="accuracy"),
 )
 
 

@@ -211,6 +211,8 @@ def ask(
     else:
         table, truth = _row_of(engine.specialist(choice.members[0]), int(row or 0))
     answers = engine.answer(choice, table)
+    if row is not None:
+        answers = [replace(answer, row=row) for answer in answers]
     if out is not None:
         _write_scored(Path(out), table, answers)
     return Reply(tuple(answers), choice, Path(out) if out is not None else None, truth)

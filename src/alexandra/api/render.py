@@ -102,8 +102,9 @@ def verdict_words(row: Row) -> str:
     """passes: ..., or what is missing and by how much."""
     if row.decision is None:
         return row.words
-    reasons = [reason for reason in row.decision.reasons if reason.passed == row.decision.passed]
-    return ("passes: " if row.decision.passed else "fails: ") + "; ".join(reason.words for reason in reasons)
+    if row.decision.passed:
+        return "passes: " + ", ".join(reason.text for reason in row.decision.reasons if reason.passed)
+    return "fails: " + "; ".join(str(reason) for reason in row.decision.failed)
 
 
 def conclusion(solution: Solution) -> list[str]:

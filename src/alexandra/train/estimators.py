@@ -22,7 +22,7 @@ from alexandra.ir.weights import WeightSet
 from alexandra.lang.nureon import compile_network
 from alexandra.splits import holdout
 from alexandra.tables import Table, row_keys
-from alexandra.train.candidates import recipe_for
+from alexandra.train.candidates import LINEAR_LR, recipe_for
 from alexandra.train.crossfit import fit_graph, program_for, shaped
 from alexandra.train.loop import Batch, Plan, fit_loop
 
@@ -88,7 +88,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self._encoder = Encoder.fit(table.take(train), list(table.names))
         x = self._encoder.transform(table)
         graph = self._graph(x.shape[1], classes)
-        recipe = recipe_for(len(train), lr=self.lr, batch_size=self.batch_size, epochs=self.epochs)
+        linear = self.layers == 0 and self.network is None
+        lr = LINEAR_LR if linear and self.lr is None else self.lr
+        recipe = recipe_for(len(train), lr=lr, batch_size=self.batch_size, epochs=self.epochs)
         targets = shaped(graph, y)
         self._model = bind(graph, self.backend, seed=self.seed, threads=self.threads)
         name = graph.inputs[0].name

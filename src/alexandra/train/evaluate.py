@@ -106,7 +106,7 @@ def as_raw(answers: Any, data: Prepared, rows: int) -> np.ndarray:
         unknown = sorted(set(labels) - set(classes))
         if unknown:
             raise DataError(f"the model answered {unknown[0]!r}", hint="allowed labels: " + ", ".join(classes))
-        return (labels[:, None] == np.array(classes)[None, :]).astype(np.float64)
+        return np.asarray(labels[:, None] == np.array(classes)[None, :], dtype=np.float64)
     if array.ndim == 1 and len(classes) == 2:
         positive = array.astype(np.float64)
         pair = np.stack([1 - positive, positive], axis=1)

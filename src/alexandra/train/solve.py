@@ -53,13 +53,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the leaderboard; `validation` is what the choice was made on (NaN for baselines)."""
+    """One line of the leaderboard; `validation` (per part, more is better) is what the choice was made on."""
 
     name: str
     kind: str
     epochs: int
     card: Scorecard
-    validation: float
+    validation: np.ndarray
     seconds: float
     decision: Decision | None = None
     words: str = ""
@@ -197,24 +197,39 @@ def measure(data: Prepared, networks: Sequence[Candidate], fits: Sequence[Fit]) 
         outcomes = outcomes_of(data, data.test_rows, raw)
         kind = SPECIALIST if name in learnt else BASELINE
         card = replace(score(data, name, outcomes, full=False), parameters=mine[0].parameters)
-        validation = _validation(data, mine) if kind == SPECIALIST else float("nan")
+        validation = _validation(data, mine) if kind == SPECIALIST else np.zeros(0)
         epochs = round(float(np.mean([fit.best_epoch for fit in mine])))
         rows.append(Row(name, kind, epochs, card, validation, sum(fit.seconds for fit in mine)))
     return rows
 
 
-def _validation(data: Prepared, fits: Sequence[Fit]) -> float:
-    """Mean of the metric over the parts' validation rows, signed so that more is better."""
+def _validation(data: Prepared, fits: Sequence[Fit]) -> np.ndarray:
+    """The metric on each part's validation rows, signed so that more is better."""
     parts = {part.name: part for part in data.parts}
     sign = 1.0 if data.metric.higher_is_better else -1.0
-    values = [data.metric.fn(outcomes_of(data, parts[fit.part].valid, fit.valid)) for fit in fits]
-    return sign * float(np.mean(values))
+    return np.array([sign * data.metric.fn(outcomes_of(data, parts[fit.part].valid, fit.valid)) for fit in fits])
+
+
+def choose(specialists: Sequence[Row]) -> Row:
+    """The smallest specialist that is within one standard error of the best on validation rows.
+
+    The error is that of the paired differences over the parts (Breiman et al., CART, 1984, section 3.4.3); with one
+    part there is none, and the best wins. Test outcomes play no role.
+    """
+    top = max(specialists, key=lambda row: (row.validation.mean(), -row.card.parameters))
+
+    def close(row: Row) -> bool:
+        gaps = top.validation - row.validation
+        error = gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else 0.0
+        return bool(gaps.mean() <= error)
+
+    return min(filter(close, specialists), key=lambda row: (row.card.parameters, -row.validation.mean()))
 
 
 def choose_and_check(data: Prepared, rows: list[Row], registry: Registry) -> tuple[list[Row], str]:
     """The best specialist by validation, then the check of every specialist against the baseline."""
     specialists = [row for row in rows if row.kind == SPECIALIST]
-    best = max(specialists, key=lambda row: (row.validation, -row.card.parameters))
+    best = choose(specialists)
     simple = [row for row in rows if row.kind == BASELINE]
     sign = 1.0 if data.metric.higher_is_better else -1.0
     baseline = max(simple, key=lambda row: sign * row.metric(str(data.metric)).value)
@@ -225,9 +240,7 @@ def choose_and_check(data: Prepared, rows: list[Row], registry: Registry) -> tup
         else:
             test = paired(data.metric, row.card.outcomes, best.card.outcomes, data.task.split.seed)
             out.append(replace(row, words=f"{words(test)} than {best.name}" if abs(test.low) else words(test)))
-    out.sort(
-        key=lambda row: (row.kind == BASELINE, row.name != best.name, -row.validation if row.kind == SPECIALIST else 0)
-    )
+    out.sort(key=lambda row: (row.kind == BASELINE, row.name != best.name, -row.validation.sum()))
     return out, best.name
 
 
