@@ -37,7 +37,7 @@ from alexandra.tables import Table, missing_column
 
 MODES = ("piecewise", "standard")
 WIDTH = 512
-MAX_BINS, MIN_BINS, ROWS_PER_BIN = 24, 4, 128
+MAX_BINS, MIN_BINS, ROWS_PER_BIN = 16, 4, 128
 MIN_LEVEL_ROWS, ROWS_PER_LEVEL = 5, 4000
 MIN_BUCKETS, MAX_BUCKETS = 64, 512
 IMAGE_COLUMNS = 32

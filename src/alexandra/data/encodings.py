@@ -24,6 +24,7 @@ MIN_ROWS_TO_CLIP = 200
 DOMINANT_SHARE = 0.6
 MAX_ATOMS, MIN_ATOM_ROWS, MAX_ATOM_DISTINCT = 64, 5, 256
 MAX_COUNTED_LEVELS = 10_000
+EXACT_DISTINCT, EXACT_BINS = 25, 8
 MAX_CACHED_WORDS = 100_000
 LARGEST = 1e100
 DATE_PARTS = ("days", "month", "weekday", "hour")
@@ -95,14 +96,14 @@ def fit_number(name: str, part: str, values: np.ndarray) -> Number:
 def knots_of(values: np.ndarray, bins: int) -> tuple[float, ...]:
     """At most `bins` + 1 edges; none for fewer than three distinct values.
 
-    All distinct values when they fit, else quantiles; room that repeated quantiles leave goes to quantiles of the
+    All distinct values when there are few (25 or fewer than `bins`), else quantiles; room that repeated quantiles leave goes to quantiles of the
     values that repeat less often.
     """
     present = values[~np.isnan(values)]
     distinct, counts = np.unique(present, return_counts=True)
     if len(distinct) < 3 or bins < 2:
         return ()
-    if len(distinct) <= bins + 1:
+    if len(distinct) <= max(bins + 1, EXACT_DISTINCT if bins >= EXACT_BINS else 0):
         return tuple(distinct.tolist())
     edges = np.unique(np.quantile(present, np.linspace(0.0, 1.0, bins + 1)))
     spare = bins + 1 - len(edges)

@@ -26,11 +26,13 @@ def from_object(x: Any, kinds: Mapping[str, str], max_columns: int) -> tuple[Col
     origin = type(x).__module__.split(".")[0]
     notes: list[str] = []
     convert: Callable[[str, Any, str | None, list[str]], Column]
+    if origin in ("polars", "pyarrow") and hasattr(x, "collect"):
+        x = x.collect()
     if origin == "pandas" and hasattr(x, "columns"):
         names = [str(name) for name in x.columns]
         cells = [x.iloc[:, i] for i in range(len(names))] if len(names) <= max_columns else []
         convert, source = _from_pandas, "pandas frame"
-    elif origin in ("polars", "pyarrow") and (hasattr(x, "columns") or hasattr(x, "collect")):
+    elif origin in ("polars", "pyarrow") and hasattr(x, "columns"):
         frame = _as_polars(x, origin)
         names, cells, convert, source = list(frame.columns), list(frame), _from_polars, f"{origin} table"
     elif isinstance(x, Mapping):
@@ -113,7 +115,7 @@ def _as_polars(x: Any, origin: str) -> Any:
 
     if origin == "pyarrow":
         return pl.from_arrow(x)
-    return x.collect() if hasattr(x, "collect") else x
+    return x
 
 
 def _from_polars(name: str, series: Any, kind: str | None, notes: list[str]) -> Column:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,8 +260,9 @@ def _by_csv_module(text: _Text, names: list[str], kinds: Mapping[str, str], note
     """Python's csv module decides about unusual quoting; a row of another width is an error with its line."""
     cells: list[list[str]] = [[] for _ in names]
     bad: list[tuple[int, int]] = []
-    reader = csv.reader(io.StringIO(text.data.decode(), newline=""), delimiter=text.separator)
-    header_due, line = text.has_header, 1
+    whole = text.data.decode()
+    reader = csv.reader(io.StringIO(whole, newline=""), delimiter=text.separator)
+    header_due, line, start, row = text.has_header, 1, 1, [""]
     try:
         for row in reader:
             start, line = line, reader.line_num + 1
@@ -277,11 +279,22 @@ def _by_csv_module(text: _Text, names: list[str], kinds: Mapping[str, str], note
         raise DataError(
             f"{text.source!r} line {line}: {error}", hint="look for a quote that is opened and never closed"
         ) from error
+    if _ends_in_quotes(whole, start, row, text.separator):
+        raise DataError(
+            f"{text.source!r}: a quote that is opened in the row of line {start} is never closed",
+            hint="close the quote, or double it if it belongs to the text",
+        )
     if bad:
         raise _ragged(text, bad)
     return {
         name: _typed(name, *encode(column, name), kinds, text, notes) for name, column in zip(names, cells, strict=True)
     }
+
+
+def _ends_in_quotes(whole: str, line: int, row: list[str], separator: str) -> bool:
+    """Whether the last row, which starts in `line`, ends inside quotes: then one more quote changes nothing."""
+    rest = "".join(itertools.islice(io.StringIO(whole, newline=""), line - 1, None))
+    return list(csv.reader(io.StringIO(rest + '"', newline=""), delimiter=separator)) == [row]
 
 
 def _ragged(text: _Text, bad: list[tuple[int, int]]) -> DataError:
