@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import cache
 
 import pytest
@@ -374,3 +375,23 @@ def test_many_damaged_programs_are_refused_with_a_position(text: str) -> None:
 def test_a_text_over_the_stated_length_is_refused() -> None:
     with pytest.raises(LanguageError, match="the limit 'characters' is 1,000"):
         parse_task("TASK t BEGIN " + " " * 2000, limits=Limits(characters=1000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/*" * 90_000,
+        '"' + '\\"' * 90_000,
+        "NETWORK x BEGIN " * 12_000,
+        "TASK t BEGIN DATA frame TARGET y DROP " + ",".join(f"a{i}" for i in range(20_000)) + ", a1 END",
+        "TASK t BEGIN DATA frame TARGET y ACCEPT " + "NOT " * 40_000 + "f1 > 0.5 END",
+        "TASK t BEGIN " + "// note\n" * 20_000,
+        "TASK t BEGIN DATA frame TARGET y " * 5_000,
+    ],
+    ids=["comments", "quotes", "networks", "names", "nots", "notes", "statements"],
+)
+def test_a_hostile_text_is_refused_in_time_that_grows_with_its_length(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(LanguageError):
+        format_text(text, "task")
+    assert time.process_time() - began < 20

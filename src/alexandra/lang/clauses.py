@@ -33,6 +33,8 @@ T = TypeVar("T")
 Tree: TypeAlias = Any  # lark's Tree and Token, which are imported with the first parse
 Token: TypeAlias = Any
 
+DEFAULT_LIMITS = Limits(characters=200_000)  # of a task or rules: some seconds to read at the very most
+
 
 def read_program(path: str | Path) -> str:
     """The text of a program file; StorageError when it is missing, LanguageError when it is not UTF-8."""
@@ -49,10 +51,10 @@ def read_program(path: str | Path) -> str:
 class Reader:
     """Reads names, numbers, expressions and conditions out of the trees of one source text."""
 
-    def __init__(self, source: Source, known: Mapping[str, FactSpec] = FACTS, limits: Limits | None = None) -> None:
+    def __init__(self, source: Source, known: Mapping[str, FactSpec] = FACTS, limits: Limits = DEFAULT_LIMITS) -> None:
         self.source = source
         self.known = known
-        self.limits = limits or Limits()
+        self.limits = limits
 
     # ------------------------------------------------------------ positions
 

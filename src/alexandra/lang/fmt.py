@@ -8,6 +8,7 @@ its LanguageError. Comments inside a statement move to its end, those on lines o
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -153,10 +154,10 @@ def _attach(line: _Line, comment: Comment) -> None:
 def _items(kind: str, source: Any) -> Iterator[Any]:
     """Tokens, typed by the grammar, and comments, in the order of the text; semicolons are left out."""
     machine = parser(kind).parse_interactive(source.text)
-    pending = comments(source)
+    pending = deque(comments(source))
     for token in machine.iter_parse():
         while pending and pending[0].span.start < (token.start_pos or 0):
-            yield pending.pop(0)
+            yield pending.popleft()
         if token.type != "SEMICOLON":
             yield token
     yield from pending

@@ -155,7 +155,8 @@ def parse(
         raise _syntax_error(source, error, machine) from None
 
 
-_SKIP = r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*[\s\S]*?\*/'  # texts and comments
+# Texts and comments; an open one reaches to the end of its line or of all, so that a search passes over it once.
+_SKIP = r'"(?:\\.|[^"\\\n])*"?|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)'
 _BRACKET = re.compile(_SKIP + r"|([(\[])|([)\]])")
 _BLOCK = re.compile(_SKIP + r"|(?<![\w.=])(BEGIN|END)\b", re.IGNORECASE)
 
@@ -186,6 +187,8 @@ _WORDS = {
     "DIMS": "a shape (28 x 28)",
     "COMPARE": "a comparison",
     "TAIL": "",
+    "KEY": "name=value",
+    "AXES": "a number of axes (3D)",
     "$END": "the end of the text",
 }
 
@@ -361,7 +364,7 @@ class Comment:
     own_line: bool
 
 
-_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|(//[^\n]*|/\*[\s\S]*?\*/)')
+_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"?|(//[^\n]*|/\*[\s\S]*?(?:\*/|\Z))')
 
 
 def comments(source: Source) -> list[Comment]:

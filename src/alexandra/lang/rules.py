@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alexandra.lang.checks import check_expression
-from alexandra.lang.clauses import Reader, Tree, is_token, read_program
+from alexandra.lang.clauses import DEFAULT_LIMITS, Reader, Tree, is_token, read_program
 from alexandra.lang.expr import Condition, Expr
 from alexandra.lang.facts import FACTS, FactSpec
 from alexandra.lang.lexis import Limits, Source, parse, string_value
@@ -21,7 +21,7 @@ DEFAULT_FILE = Path(__file__).with_name("defaults.rules")
 
 
 def parse_rules(
-    text: str, file: str = "<text>", *, known_facts: Mapping[str, FactSpec] = FACTS, limits: Limits | None = None
+    text: str, file: str = "<text>", *, known_facts: Mapping[str, FactSpec] = FACTS, limits: Limits = DEFAULT_LIMITS
 ) -> Rules:
     """The rules and gates that a RuleLang program describes; raises LanguageError."""
     source = Source.of(text, file)

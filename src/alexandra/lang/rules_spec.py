@@ -12,7 +12,7 @@ from alexandra.errors import NotFoundError, suggest
 from alexandra.lang.checks import check_condition, check_expression
 from alexandra.lang.expr import Condition, Expr, Fact, name_text, text
 from alexandra.lang.lexis import quote
-from alexandra.lang.task_parts import check, check_known, check_name
+from alexandra.lang.task_parts import check, check_known, check_name, repeated
 
 COMBINE = ("best", "vote", "average", "pipeline")
 MAX_SELECT = 1000
@@ -150,8 +150,8 @@ class Rules:
         if self.name:
             check_name("set of rules", self.name)
         for what, names in (("rule", [r.name for r in self.rules]), ("gate", [g.name for g in self.gates])):
-            twice = [name for name in names if names.count(name) > 1]
-            check(not twice, f"two {what}s are called {twice[0]!r}" if twice else "")
+            twice = repeated(names)
+            check(twice is None, f"two {what}s are called {twice!r}")
         check(bool(self.name or self.gates), "neither RULES nor GATE")
 
     def gate(self, name: str) -> Gate:

@@ -16,7 +16,7 @@ from typing import Any
 
 from alexandra.errors import suggest
 from alexandra.lang import task_parts
-from alexandra.lang.clauses import Reader, Tree, is_token, read_program
+from alexandra.lang.clauses import DEFAULT_LIMITS, Reader, Tree, is_token, read_program
 from alexandra.lang.expr import Number
 from alexandra.lang.facts import FACTS, FactSpec
 from alexandra.lang.lexis import Limits, Source, parse, string_value
@@ -39,7 +39,7 @@ MARK = "\ue000"  # stands for every character of a network written in place; tas
 
 
 def parse_task(
-    text: str, file: str = "<text>", *, known_facts: Mapping[str, FactSpec] = FACTS, limits: Limits | None = None
+    text: str, file: str = "<text>", *, known_facts: Mapping[str, FactSpec] = FACTS, limits: Limits = DEFAULT_LIMITS
 ) -> Task:
     """The task that a TaskLang program describes; raises LanguageError. Paths in it start at the file's folder."""
     source = masked(Source.of(text, file))
@@ -65,10 +65,11 @@ class Masked(Source):
 
 def masked(source: Source) -> Masked:
     """The source with every NETWORK name BEGIN ... END replaced by marks, character by character."""
-    text = source.text
-    for start, end in task_parts.program_spans(text):
-        text = text[:start] + re.sub(r"[^\n]", MARK, text[start:end]) + text[end:]
-    return Masked(text, source.file, source.text)
+    pieces, done = [], 0
+    for start, end in task_parts.program_spans(source.text):
+        pieces += [source.text[done:start], re.sub(r"[^\n]", MARK, source.text[start:end])]
+        done = end
+    return Masked("".join([*pieces, source.text[done:]]), source.file, source.text)
 
 
 class TaskReader(Reader):
@@ -110,13 +111,13 @@ class TaskReader(Reader):
 
     def names(self, tree: Tree) -> tuple[str, ...]:
         """TAGS, DROP, PROTECT: names, none of them twice."""
-        out: list[str] = []
+        out: dict[str, None] = {}
         for item in tree.children:
             name = self.label(item)
             name = name.upper() if tree.data == "tags" else name
             if name in out:
                 raise self.fail(item, f"{str(tree.data).upper()} names {name!r} twice")
-            out.append(name)
+            out[name] = None
         return tuple(out)
 
     def single(self, tree: Tree) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def check_known(what: str, value: str, known: tuple[str, ...]) -> None:
 def check_name(what: str, name: str) -> None:
     """Refuse a name that is no identifier."""
     check(bool(IDENTIFIER.match(name)), f"a {what} is named by letters, digits and underscores, got {name!r}")
+
+
+def repeated(values: Iterable[str]) -> str | None:
+    """The first value that stands there a second time."""
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
 
 
 @dataclass(frozen=True)
@@ -167,10 +178,10 @@ class VerifierRef:
     def __post_init__(self) -> None:
         if not _CHECK_FILE.match(self.name):
             check_known("verifier", self.name, (*FRAMEWORKS, "file.py:function"))
-        names = [name for name, _ in self.params]
+        twice = repeated(name for name, _ in self.params)
+        check(twice is None, f"parameter {twice!r} is given twice")
         for name, value in self.params:
             check(bool(IDENTIFIER.match(name)), f"a parameter's name is an identifier, got {name!r}")
-            check(names.count(name) == 1, f"parameter {name!r} is given twice")
             for item in value if isinstance(value, tuple) else (value,):
                 check(not isinstance(item, float) or math.isfinite(item), f"{name} must be finite, got {item!r}")
 
@@ -252,7 +263,8 @@ class Budget:
 
 
 _HEADER = re.compile(r"NETWORK\s+[A-Za-z_][A-Za-z_0-9]*\s+BEGIN\b", re.IGNORECASE)
-_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*[\s\S]*?\*/|(?<![\w.=])(NETWORK|BEGIN|END)\b', re.IGNORECASE)
+_SKIPPED = r'"(?:\\.|[^"\\\n])*"?|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)'  # texts and comments, open ones to their end
+_TOKEN = re.compile(_SKIPPED + r"|(?<![\w.=])(NETWORK|BEGIN|END)\b", re.IGNORECASE)
 
 
 def program_spans(text: str) -> list[tuple[int, int]]:

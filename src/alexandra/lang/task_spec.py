@@ -26,6 +26,7 @@ from alexandra.lang.task_parts import (
     check,
     check_known,
     check_name,
+    repeated,
 )
 
 MetricRef = Fact
@@ -75,8 +76,8 @@ class Task:
             check(bool(self.target), "a task needs its TARGET column", "write TARGET and the column to predict")
             check(self.target not in self.drop, f"the target {self.target!r} stands in DROP")
         for what, values in (("TAGS", self.tags), ("DROP", self.drop), ("PROTECT", self.protect)):
-            twice = [value for value in values if values.count(value) > 1]
-            check(not twice, f"{what} names {twice[0]!r} twice" if twice else "")
+            twice = repeated(values)
+            check(twice is None, f"{what} names {twice!r} twice")
             check(all(values), f"{what} holds an empty name")
         if self.metric is not None:
             check_metric(self.metric)
