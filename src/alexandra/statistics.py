@@ -67,7 +67,7 @@ def interval(name: str | Metric, outcomes: Outcomes, confidence: float = CONFIDE
     check(found, outcomes)
     level = (1 + _confidence(confidence)) / 2
     if found.is_proportion:
-        value, low, high = _wilson(found.fn(outcomes), outcomes.n, level)
+        value, low, high = wilson(found.fn(outcomes), outcomes.n, level)
     elif found.name == "roc_auc":
         value, low, high = _delong(outcomes, level)
     elif found.rows is not None or found.name == "rmse":
@@ -94,7 +94,7 @@ def _counts(outcomes: Outcomes) -> tuple[list[int], int]:
     return [int(count) for count in counts], positive_index(outcomes)
 
 
-def _wilson(value: float, n: int, level: float) -> tuple[float, float, float]:
+def wilson(value: float, n: int, level: float) -> tuple[float, float, float]:
     """Wilson 1927: the shares that a score test does not reject."""
     z2 = float(ndtri(level)) ** 2
     centre, half = value + z2 / (2 * n), math.sqrt(z2 * value * (1 - value) / n + z2 * z2 / (4 * n * n))
