@@ -15,7 +15,7 @@ from typing import Any
 
 from alexandra.errors import RegistryError, suggest
 from alexandra.metrics import METRICS
-from alexandra.records import EMPTY, Interval
+from alexandra.records import Interval
 from alexandra.storage import content_hash, json_bytes
 
 STAGES = ("experiment", "production", "quarantine", "archived")
@@ -53,7 +53,7 @@ class ModelVersion:
     latency_p95: float
     blobs: Mapping[str, str]
     scorecard: Mapping[str, str]
-    lineage: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
     @property
@@ -92,20 +92,22 @@ class Ref:
     task: str
     name: str = ""
     pointer: str = ""
-    version: int | str = ""
+    version: int | str | None = None
 
 
 def parse_ref(text: str) -> Ref:
     """RegistryError with the grammar when `text` is no ref."""
     match = _REF.match(text.strip())
     version = (match["version"] or "") if match else ""
-    if match is None or not (version in ("", LATEST) or version.isdecimal()):
+    is_number = version.isascii() and version.isdecimal() and len(version) <= 18
+    if match is None or not (version in ("", LATEST) or is_number):
         raise RegistryError(
             f"{text!r} does not name a version",
             hint="write churn, churn@production, churn@alias, churn:3, churn:latest or churn/name",
         )
-    number = int(version[:18]) if version.isdecimal() else version
-    return Ref(match["task"], match["name"] or "", match["pointer"] or "", number)
+    return Ref(
+        match["task"], match["name"] or "", match["pointer"] or "", int(version) if is_number else version or None
+    )
 
 
 def check_task(name: str) -> str:

@@ -21,22 +21,18 @@ from alexandra.registry.artifact import STAGES, ModelVersion, higher_is_better
 from alexandra.registry.rows import index_rows, versions_of
 from alexandra.registry.schema import HEAD, METRICS, VERSIONS, select_rows
 
-_NARROW = (
-    "id",
-    "version",
-    "stage",
-    "created",
-    "metric",
-    "role",
-    "samples",
-    "parameters",
-    "size_bytes",
-    "latency_p95",
-    "tags",
-)
-_NUMBERS = {"samples": "samples", "parameters": "parameters", "size": "size_bytes", "latency_p95": "latency_p95"}
+# fact -> the column of `versions` that holds it
+_NUMBERS = {
+    "samples": "samples",
+    "parameters": "parameters",
+    "size": "size_bytes",
+    "latency_p95": "latency_p95",
+    "age": "created",
+}
+_TEXTS = {"role": "role"}
 _HEADLINE = ("metric", "accepted")
-_NARROW_FACTS = frozenset({*_NUMBERS, *_HEADLINE, "stage", "role", "age"})
+_OF_VERSIONS = frozenset({*_NUMBERS, *_TEXTS, *_HEADLINE, "stage"})
+MODEL_TAGS = "model_tags"  # asked for like a fact by rules with `model HAS`
 
 
 @dataclass(frozen=True)
@@ -60,19 +56,17 @@ class Candidates:
 
     def columns(self, rows: np.ndarray, judged_as: str | None) -> dict[str, np.ndarray | str]:
         """Columns as lang/ranking.py takes them, of the versions at `rows`; `judged_as` replaces their stage."""
-        stage = np.array(STAGES)[self.narrow["stage"][rows]]
-        out: dict[str, np.ndarray | str] = {
-            "stage": np.full(len(rows), judged_as) if judged_as else stage,
-            "role": self.narrow["role"][rows],
-            "age": np.maximum(0.0, time.time() - self.narrow["created"][rows]),
-            "metric_name": self.headline,
-        }
-        out |= {fact: self.narrow[column][rows] for fact, column in _NUMBERS.items()}
+        stage = np.full(len(rows), judged_as) if judged_as else np.array(STAGES)[self.narrow["stage"][rows]]
+        out: dict[str, np.ndarray | str] = {"stage": stage, "metric_name": self.headline}
+        for fact, column in {**_NUMBERS, **_TEXTS}.items():
+            if column in self.narrow:
+                out[fact] = self.narrow[column][rows]
+        if "age" in out:
+            out["age"] = np.maximum(0.0, time.time() - self.narrow["created"][rows])
         for name, values in self.measured.items():
             out[name] = values[rows]
         out |= dict.fromkeys(_HEADLINE, self._improving(rows))
-        out |= self._tag_columns(rows)
-        return out
+        return out | (self._tag_columns(rows) if "tags" in self.narrow else {})
 
     def _improving(self, rows: np.ndarray) -> np.ndarray:
         """The task's metric turned so that more is better; NaN for versions that were measured in another one."""
@@ -111,25 +105,20 @@ class Candidates:
 def read_candidates(
     connection: Connection, task: str, facts: Sequence[str], kept: Candidates | None = None
 ) -> Candidates:
-    """The versions of `task` with the metrics among `facts`; `kept` is returned when nothing was written since."""
+    """The versions of `task` with what `facts` names; `kept` is returned when nothing was written since."""
     sequence = int(select_rows(connection, HEAD)[0]["sequence"])
     if kept is not None and kept.sequence == sequence:
         return kept
     of_task = VERSIONS.c.task == task
-    rows = _fetch(
-        connection, select(*(VERSIONS.c[name] for name in _NARROW)).where(of_task).order_by(VERSIONS.c.version)
-    )
-    narrow = _columns(rows)
-    headline = str(narrow["metric"][-1]) if rows else ""
-    names = sorted({*facts, headline} - _NARROW_FACTS)
-    query = (
-        select(METRICS.c.name, METRICS.c.id, METRICS.c.value, METRICS.c.low, METRICS.c.high)
-        .join(VERSIONS, VERSIONS.c.id == METRICS.c.id)
-        .where(of_task, METRICS.c.name.in_(names))
-    )
-    measured = _measured(_fetch(connection, query), names, narrow["id"])
-    tags = tuple(json.loads(str(narrow["tags"][-1]))) if rows else ()
-    return Candidates(task, sequence, headline, tags, narrow, measured)
+    newest = select(VERSIONS.c.metric, VERSIONS.c.tags).where(of_task).order_by(VERSIONS.c.version.desc()).limit(1)
+    headline, tags = next(iter(_fetch(connection, newest)), ("", "[]"))
+    columns = ["id", "stage", "metric", *(column for fact, column in {**_NUMBERS, **_TEXTS}.items() if fact in facts)]
+    columns += ["tags"] * (MODEL_TAGS in facts)
+    query = select(*(VERSIONS.c[name] for name in columns)).where(of_task).order_by(VERSIONS.c.version)
+    narrow = _columns(columns, _fetch(connection, query))
+    names = sorted({*facts, headline} - _OF_VERSIONS - {MODEL_TAGS})
+    measured = {name: _measured(connection, task, name, narrow["id"]) for name in names}
+    return Candidates(task, sequence, headline, tuple(json.loads(tags)), narrow, measured)
 
 
 def _fetch(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
@@ -139,32 +128,28 @@ def _fetch(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
     return list(cursor.fetchall())
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
-    columns = dict(zip(_NARROW, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(_NARROW, ())
+def _columns(names: Sequence[str], rows: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
     out: dict[str, np.ndarray] = {}
-    for name, values in columns.items():
+    for name, values in zip(names, columns, strict=True):
         if name == "stage":
             codes = {stage: code for code, stage in enumerate(STAGES)}
             out[name] = np.array([codes[value] for value in values], dtype=np.int64)
         elif name in ("metric", "role", "tags"):
             out[name] = np.array(values, dtype=np.str_)
-        elif name in ("id", "version"):
-            out[name] = np.array(values, dtype=np.int64)
         else:
-            out[name] = np.array(values, dtype=np.float64)
+            out[name] = np.array(values, dtype=np.int64 if name == "id" else np.float64)
     return out
 
 
-def _measured(rows: list[tuple[Any, ...]], names: Sequence[str], ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Metric rows laid beside the versions they belong to."""
-    out = {name: np.full((len(ids), 3), np.nan) for name in names}
+def _measured(connection: Connection, task: str, name: str, ids: np.ndarray) -> np.ndarray:
+    """value, low, high [n, 3] of one metric, beside the versions; NaN where there is none."""
+    out = np.full((len(ids), 3), np.nan)
+    wanted = select(METRICS.c.id, METRICS.c.value, METRICS.c.low, METRICS.c.high)
+    of_task = METRICS.c.id.in_(select(VERSIONS.c.id).where(VERSIONS.c.task == task))
+    rows = _fetch(connection, wanted.where(METRICS.c.name == name, of_task))
     if rows:
+        found = np.array(rows, dtype=np.float64)
         order = np.argsort(ids)
-        of_row, keys, *bounds = zip(*rows, strict=True)
-        places = order[np.searchsorted(ids, np.array(keys, dtype=np.int64), sorter=order)]
-        values = np.array(bounds, dtype=np.float64).T
-        which = np.array(of_row, dtype=np.str_)
-        for name in names:
-            mine = which == name
-            out[name][places[mine]] = values[mine]
+        out[order[np.searchsorted(ids, found[:, 0], sorter=order)]] = found[:, 1:]
     return out

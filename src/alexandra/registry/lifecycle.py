@@ -35,7 +35,7 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
     "experiment": (PRODUCTION, "quarantine", "archived"),
     PRODUCTION: ("quarantine", "archived"),
     "quarantine": ("experiment", "archived"),
-    "archived": (PRODUCTION, "experiment"),
+    "archived": (PRODUCTION, "experiment", "quarantine"),
 }
 
 _TRIES = 5

@@ -15,12 +15,12 @@ import numpy as np
 
 from alexandra.errors import AbstainError, RegistryError
 from alexandra.lang.conditions import Decision, evaluate, figure
-from alexandra.lang.expr import Condition, Fact, facts_of, text
+from alexandra.lang.expr import Condition, Fact, Has, facts_of, text, walk
 from alexandra.lang.ranking import Ranking, compile_rule
 from alexandra.lang.rules import default_rules
 from alexandra.lang.rules_spec import Abstain, Fallback, Pipeline, Rule, Rules
 from alexandra.registry.artifact import ModelVersion, check_stage
-from alexandra.registry.candidates import Candidates, read_candidates
+from alexandra.registry.candidates import MODEL_TAGS, Candidates, read_candidates
 from alexandra.registry.facts import facts_of as facts_of_version
 from alexandra.registry.serving import Serving
 from alexandra.registry.store import Registry
@@ -52,8 +52,7 @@ class Oracle:
         if isinstance(self.rules.otherwise, Fallback):
             asked.append(self.rules.otherwise)
         self._compiled = {id(rule): compile_rule(rule) for rule in asked}
-        found = [facts_of(rule.ranking) + facts_of(_when(rule)) for rule in asked]
-        self._facts = tuple(dict.fromkeys(fact.key for facts in found for fact in facts))
+        self._facts = tuple(dict.fromkeys(name for rule in asked for name in _reads(rule)))
         self._kept: dict[str, Candidates] = {}
 
     def choose(self, task: str, tags: Collection[str] | None = None, stage: str | None = None) -> Choice:
@@ -183,6 +182,13 @@ class _Question:
 
 def _when(rule: Rule | Fallback) -> Condition | None:
     return rule.when if isinstance(rule, Rule) else None
+
+
+def _reads(rule: Rule | Fallback) -> list[str]:
+    """The names of the facts that a rule needs of every candidate."""
+    when = _when(rule)
+    asks_tags = any(isinstance(node, Has) and node.subject == "model" for node in (walk(when) if when else ()))
+    return [fact.key for fact in facts_of(rule.ranking) + facts_of(when)] + [MODEL_TAGS] * asks_tags
 
 
 def _when_text(rule: Rule | Fallback) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection
@@ -51,15 +50,15 @@ def _version(row: Row, documents: dict[int, str], aliases: tuple[str, ...]) -> M
         stage=row["stage"],
         created=iso_time(row["created"]),
         tags=tuple(json.loads(row["tags"])),
-        metrics=MappingProxyType({name: interval_of(values) for name, *values in body["metrics"]}),
+        metrics={name: interval_of(values) for name, *values in body["metrics"]},
         metric=row["metric"],
         samples=row["samples"],
         parameters=row["parameters"],
         size_bytes=row["size_bytes"],
         latency_p95=math.nan if row["latency_p95"] is None else row["latency_p95"],
-        blobs=MappingProxyType(body["blobs"]),
-        scorecard=MappingProxyType(body["scorecard"]),
-        lineage=MappingProxyType(body["lineage"]),
+        blobs=body["blobs"],
+        scorecard=body["scorecard"],
+        lineage=body["lineage"],
         aliases=aliases,
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -66,13 +65,13 @@ def decode(files: Mapping[str, bytes], source: str) -> Scorecard:
             arrays["targets"],
             arrays["predictions"],
             tuple(body["classes"]),
-            MappingProxyType(columns),
+            columns,
             body["positive"],
         )
         return Scorecard(
             body["task"],
             body["model"],
-            MappingProxyType({name: interval_of(values) for name, *values in body["metrics"]}),
+            {name: interval_of(values) for name, *values in body["metrics"]},
             outcomes,
             body["seed"],
             body["data_hash"],
@@ -145,7 +144,7 @@ def _verdict_of(value: dict[str, Any]) -> Verdict:
         value["reason"],
         value["hard"],
         tuple(Evidence(*one) for one in value["evidence"]),
-        MappingProxyType({name: interval_of(values) for name, *values in value["facts"]}),
+        {name: interval_of(values) for name, *values in value["facts"]},
         value["seconds"],
         tuple(_verdict_of(part) for part in value["parts"]),
     )

@@ -306,7 +306,7 @@ class Registry:
             found = select_rows(connection, VERSIONS, VERSIONS.c.id == ref.id, VERSIONS.c.content == _content(ref))
             return found[0] if found else self._unknown(connection, ref.task, ref.ref)
         parsed = parse_ref(ref)
-        if parsed.pointer in ("", "production") and not parsed.version and not parsed.name:
+        if parsed.pointer in ("", "production") and parsed.version is None and not parsed.name:
             return self._production(connection, parsed.task)
         found = self._candidates(connection, parsed)
         return found[0] if found else self._unknown(connection, parsed.task, ref)
