@@ -24,6 +24,7 @@ from typing import Any
 from alexandra.errors import AlexandraError
 
 START_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 60.0
 
 
 class WorkerError(AlexandraError):
@@ -122,7 +123,8 @@ class Pool:
             if not running:
                 return
             nearest = min(worker.due for worker in running)
-            ready = wait([worker.pipe for worker in running], max(0.0, nearest - time.monotonic()))
+            pause = min(max(0.0, nearest - time.monotonic()), LONGEST_WAIT_SECONDS)
+            ready = wait([worker.pipe for worker in running], pause)
             for worker in running:
                 result = worker.receive(timeout) if worker.pipe in ready else worker.overdue(timeout)
                 if result is not None:
