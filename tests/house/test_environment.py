@@ -61,7 +61,7 @@ def imported(folder: Path) -> dict[str, Path]:
             else:
                 continue
             for top in {name.split(".")[0] for name in names}:
-                if top not in sys.stdlib_module_names | {"alexandra", "__future__"} | local:
+                if top not in sys.stdlib_module_names | local and not top.startswith("alexandra"):
                     found[normal(DISTRIBUTIONS.get(top, BROUGHT.get(top, top)))] = path
     return found
 
@@ -117,3 +117,12 @@ def test_tests_import_only_what_make_test_installs(repository: Path) -> None:
     known = declared(repository, "torch", "dev")
     bad = {name: str(path) for name, path in imported(repository / "tests").items() if name not in known}
     assert not bad, f"the dev extra does not bring it: {bad}"
+
+
+def test_every_extra_that_an_error_names_exists(repository: Path) -> None:
+    extras = project(repository)["optional-dependencies"]
+    for path in (repository / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "missing_extra":
+                extra = node.args[1]
+                assert isinstance(extra, ast.Constant) and extra.value in extras, f"{path}:{node.lineno}"

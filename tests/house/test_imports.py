@@ -16,7 +16,7 @@ TORCH_FOLDERS = ("nn",)
 
 PROBE = """
 import importlib, json, logging, os, sys, threading, warnings
-import numpy, random
+import numpy, random, rich.style  # rich draws one random number when it is first imported
 environ, threads, folder = dict(os.environ), threading.active_count(), os.listdir(".")
 handlers, states = list(logging.root.handlers), (numpy.random.get_state()[1].tolist(), random.getstate())
 stdout, stderr = sys.stdout, sys.stderr

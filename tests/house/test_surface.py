@@ -24,18 +24,20 @@ HOW = """if this is meant, write the new snapshot and say it in CHANGELOG.md:
     ALEXANDRA_WRITE_SURFACE=1 .venv/bin/python -m pytest tests/house/test_surface.py"""
 
 
-def parameters(value: Any) -> list[str] | None:
-    """Parameter names of a function or class of ours, `name=` where there is a default; None for anything else."""
-    if inspect.ismodule(value) or not callable(value):
-        return None
+def signature(value: Any) -> str:
+    """Parameter names of a function or class of ours, `name=` where there is a default; else what it is."""
+    if inspect.ismodule(value):
+        return "module"
+    if not callable(value):
+        return type(value).__name__
     if isinstance(value, type) and issubclass(value, Exception):
-        return None
+        return "error"
     found = inspect.signature(value).parameters.values()
-    return [p.name + ("=" if p.default is not p.empty else "") for p in found]
+    return "(" + ", ".join(p.name + ("=" if p.default is not p.empty else "") for p in found) + ")"
 
 
-def python_surface() -> dict[str, list[str] | None]:
-    return {name: parameters(getattr(alexandra, name)) for name in sorted(alexandra.__all__)}
+def python_surface() -> dict[str, str]:
+    return {name: signature(getattr(alexandra, name)) for name in sorted(alexandra.__all__)}
 
 
 def parameter_text(parameter: Any) -> str:
@@ -43,17 +45,19 @@ def parameter_text(parameter: Any) -> str:
     return parameter.name.upper() if parameter.param_type_name == "argument" else "/".join(sorted(parameter.opts))
 
 
-def command_surface() -> dict[str, list[str]]:
+def command_surface() -> dict[str, str]:
     """`solve`, `registry show` ... -> arguments and options; empty in a checkout without a command line."""
     if not Path(alexandra.__file__).with_name("cli.py").exists():
         return {}
     import typer.main
 
     cli = importlib.import_module("alexandra.cli")
-    found: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
 
     def walk(command: Any, path: tuple[str, ...]) -> None:
-        found[" ".join(path)] = sorted(parameter_text(p) for p in command.params if "--help" not in p.opts)
+        if not hasattr(command, "commands"):
+            texts = sorted(parameter_text(p) for p in command.params if "--help" not in p.opts)
+            found[" ".join(path)] = " ".join(texts)
         for name, child in getattr(command, "commands", {}).items():
             walk(child, (*path, name))
 
