@@ -9,9 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from alexandra.errors import TaskError
+from alexandra.errors import LanguageError, TaskError, UsageError
 from alexandra.lang import expr
 from alexandra.lang.checks import canonical, check_condition
+from alexandra.lang.clauses import parse_condition
 from alexandra.lang.conditions import Comparison, FactValue, Missing, evaluate, figure, impossible
 from alexandra.lang.expr import And, Compare, Condition, Expr, Fact, Gap, Not, NoWorse, Number, Or, text
 from alexandra.lang.facts import FACTS, PLACES
@@ -21,20 +22,15 @@ from alexandra.metrics import METRICS
 from alexandra.records import Interval, Outcomes
 from alexandra.statistics import best_possible, interval, paired
 
-
-def accept(condition: str) -> Condition:
-    """The condition of an ACCEPT."""
-    found = parse_task(f"TASK t BEGIN DATA frame TARGET y ACCEPT {condition} END").accept
-    assert found is not None
-    return found
-
-
-def quarantine(condition: str) -> Condition:
-    return parse_rules(f"GATE g BEGIN QUARANTINE WHEN {condition} END").gates[0].quarantine[0]
+accept = parse_condition
 
 
 def require(condition: str) -> Condition:
-    return parse_rules(f"GATE g BEGIN REQUIRE {condition} END").gates[0].require[0]
+    return parse_condition(condition, "require")
+
+
+def quarantine(condition: str) -> Condition:
+    return parse_condition(condition, "quarantine")
 
 
 ROC = Interval(0.795, 0.771, 0.818, 569)
@@ -382,6 +378,18 @@ def test_the_key_of_a_metric_does_not_depend_on_how_it_is_written() -> None:
     assert canonical("accuracy", {"threshold": 0.5}) == Fact("accuracy")
     assert canonical("profit", {"fp": -10.0, "tp": 100.0}).key == "profit(tp=100, fp=-10)"
     assert text(accept("recall_at(0.1) >= 25%")) == text(accept("recall_at(share = 10 %) >= 25%"))
+
+
+def test_one_condition_alone_means_what_it_means_in_its_place() -> None:
+    words = "NOT (roc_auc >= 0.8 OR f1 < 3%) // why\n AND latency_p95 <= 20ms"
+    assert parse_condition(words) == parse_task(f"TASK t BEGIN DATA frame TARGET y ACCEPT {words} END").accept
+    assert parse_condition(words, "require") == parse_rules(f"GATE g BEGIN REQUIRE {words} END").gates[0].require[0]
+    with pytest.raises(LanguageError, match=r"c:2:1: 'failed' is not known in ACCEPT"):
+        parse_condition("roc_auc > 0.5 AND\nfailed < 0.5", file="c")
+    with pytest.raises(LanguageError, match="unexpected 'METRIC'"):
+        parse_condition("f1 > 0.5 METRIC f1")
+    with pytest.raises(UsageError, match="unknown place 'acept' of a condition"):
+        parse_condition("f1 > 0.5", "acept")
 
 
 def test_a_condition_built_in_python_is_checked_as_its_text_would_be() -> None:

@@ -227,6 +227,7 @@ rule_sets = st.builds(
 def test_a_task_is_its_text_which_is_already_formatted(task: Task) -> None:
     assert parse_task(task.text()) == task
     assert format_text(task.text()) == task.text()
+    assert all(line == line.rstrip() for line in task.text().split("\n"))
 
 
 @given(rule_sets)

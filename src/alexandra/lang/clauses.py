@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from alexandra.errors import AlexandraError, LanguageError, suggest
+from alexandra.errors import AlexandraError, LanguageError, UsageError, suggest
 from alexandra.lang import expr
 from alexandra.lang.checks import canonical, check_compare, check_fact, check_place, unit_of
 from alexandra.lang.expr import Condition, Expr, Fact, Gap, Number, Word
-from alexandra.lang.facts import FACTS, FactSpec
+from alexandra.lang.facts import FACTS, PLACES, FactSpec
 from alexandra.lang.lexis import (
     Limits,
     Source,
     Span,
     duration_seconds,
     limit_error,
+    parse,
     percent_value,
     size_bytes,
     span_of,
@@ -46,6 +47,17 @@ def read_program(path: str | Path) -> str:
         column = error.start - data.rfind(b"\n", 0, error.start)
         message = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
         raise LanguageError(message, file=str(path), line=line, column=column, hint="save the file as UTF-8") from None
+
+
+def parse_condition(
+    text: str, place: str = "accept", file: str = "<text>", *, known_facts: Mapping[str, FactSpec] = FACTS
+) -> Condition:
+    """One condition, for a Task or a Gate that is built in Python; `place` is a key of facts.PLACES."""
+    if place not in PLACES:
+        raise UsageError(f"unknown place {place!r} of a condition", hint=suggest(place, PLACES))
+    source = Source.of(text, file)
+    tree = parse("conditions", source, limits=DEFAULT_LIMITS)
+    return Reader(source, known_facts).condition(tree.children[0], place)
 
 
 class Reader:

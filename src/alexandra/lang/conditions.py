@@ -250,7 +250,9 @@ def figure(value: float, unit: str = "", sign: bool = False) -> str:
         return f"{value * 100:{plus}.3g}%" if abs(value) < 0.01 else f"{value * 100:{plus}.1f}%"
     if value == int(value) and abs(value) < 1e15 and not sign:
         return str(int(value))
-    return f"{value:{plus}.3f}" if 0.001 <= abs(value) < 1000 else f"{value:{plus}.4g}"
+    if abs(value) < 0.001:
+        return f"{value:{plus}.2g}"
+    return f"{value:{plus}.3f}" if abs(value) < 1000 else f"{value:{plus}.4g}"
 
 
 _TIMES = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))

@@ -94,7 +94,7 @@ def _lay_out(kind: str, source: Any) -> Iterator[str]:
         for number, part in enumerate(texts):
             last = group[-1] if len(texts) == 1 else group[number]
             tail = "".join(f"  {comment}" for comment in last.after)
-            body = part.replace("\n", f"\n{pad}")
+            body = re.sub(r"\n(?!\n)", f"\n{pad}", part)
             if part:
                 yield f"{pad}{body}{tail}"
         previous = line.word

@@ -90,7 +90,7 @@ class Task:
 
     def text(self) -> str:
         """The TaskLang program; `parse_task(task.text()) == task`."""
-        return "\n".join([f"TASK {self.name}", "BEGIN", *(f"  {line}" for line in self._lines()), "END", ""])
+        return "\n".join([f"TASK {self.name}", "BEGIN", *(f"  {line}".rstrip() for line in self._lines()), "END", ""])
 
     def path(self, name: str) -> Path:
         """`name` as the task means it: relative to the folder of the task's file."""
