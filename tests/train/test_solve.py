@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 import alexandra as ax
 from alexandra.api import operations
 from alexandra.errors import TaskError
-from alexandra.lang.expr import Compare, Fact, Gap, Number
+from alexandra.lang.expr import Compare, Gap, Number
 from alexandra.lang.task_spec import DataSource, FamilyRef, Split, Task
 from alexandra.registry.store import Registry
 from alexandra.train.solve import Row, Solution, choose
@@ -126,7 +126,9 @@ def test_accept_with_a_gap_is_measured_and_named(tmp_path: Path) -> None:
 
 def test_a_regression_is_solved_in_the_target_s_unit(tmp_path: Path) -> None:
     data = table()
-    data["label"] = 100 + 30 * np.asarray(data["x0"]) + np.random.default_rng(0).normal(size=400)
+    data["label"] = (
+        100 + 30 * np.asarray(data["x0"]) + 20 * np.asarray(data["x1"]) + np.random.default_rng(0).normal(size=400)
+    )
     solution = operations.solve(task(data), registry=Registry(tmp_path / "r"), runs=tmp_path / "runs")
     assert str(solution.data.metric) == "rmse"
     assert solution.winner.metric("rmse").value < 3
