@@ -74,7 +74,7 @@ def interval(name: str | Metric, outcomes: Outcomes, confidence: float = CONFIDE
         value, low, high = _mean_interval(found, outcomes, level)
     else:
         value, low, high = _bootstrap_interval(found, outcomes, level, seed)
-    if found.higher_is_better and found.is_share:
+    if found.higher_is_better:
         counts, positive = _counts(outcomes)
         low = min(low, best_possible(found, outcomes.n, counts, positive, confidence))
     smallest, largest = found.bounds
