@@ -259,7 +259,7 @@ def test_a_state_belongs_to_its_model_and_its_kind_of_run() -> None:
 
 def test_bind_refuses_unknown_backends_open_sizes_and_foreign_weights() -> None:
     with pytest.raises(
-        BackendError, match="unknown backend 'nativ'\nknown: auto, native, reference. Did you mean 'native'"
+        BackendError, match="unknown backend 'nativ'\nknown: auto, native, reference, torch. Did you mean 'native'"
     ):
         bind(classifier(), "nativ")
     with pytest.raises(BackendError, match=r"leaves sizes open \(AUTO\) in: x, y\n.*sizes="):

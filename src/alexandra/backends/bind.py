@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import cast
 
 from alexandra.backends.base import Model
-from alexandra.errors import BackendError, suggest
+from alexandra.errors import BackendError, missing_extra, suggest
 from alexandra.ir.check import auto_nodes, verify
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet, initialise
@@ -19,6 +19,7 @@ from alexandra.ir.weights import WeightSet, initialise
 BACKENDS = {
     "reference": "alexandra.backends.reference:ReferenceModel",
     "native": "alexandra.backends.native:NativeModel",
+    "torch": "alexandra.backends.pytorch:TorchModel",
 }
 _NATIVE_MODULE = "alexandra._native"
 
@@ -30,7 +31,7 @@ def bind(
 
     "auto" is the native engine, or the reference backend (with one warning) where the engine is not built.
     Raises BackendError for an unknown or unavailable backend and for a graph with sizes left open,
-    WeightsError for weights of another graph.
+    MissingExtraError where a backend's extra is not installed, WeightsError for weights of another graph.
     """
     name = _automatic() if backend == "auto" else backend
     if name not in BACKENDS:
@@ -52,11 +53,15 @@ def available(backend: str) -> str:
     """ "" when `backend` can run here, else the reason why not."""
     if backend == "native" and find_spec(_NATIVE_MODULE) is None:
         return "the native engine is not built (no compiled module alexandra._native)"
+    if backend == "torch" and find_spec("torch") is None:
+        return "PyTorch is not installed"
     return ""
 
 
 def _load(name: str) -> Callable[..., Model]:
     if reason := available(name):
+        if name == "torch":
+            raise missing_extra("backend 'torch'", "torch")
         raise BackendError(f"backend {name!r} cannot run: {reason}", hint="reinstall with a C++ compiler present")
     module, _, attribute = BACKENDS[name].partition(":")
     return cast(Callable[..., Model], getattr(import_module(module), attribute))
