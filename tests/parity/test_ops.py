@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from alexandra.backends.bind import bind
+from alexandra.backends.onnx import export
 from alexandra.backends.reference import ReferenceModel
 from alexandra.ir.check import make_graph
 from alexandra.ir.graph import Attr, Graph, Node
@@ -207,6 +208,21 @@ def assert_parity(other: str, graph: Graph, weights: WeightSet, inputs, targets,
     assert set(their_grads) == set(grads)
     for name in grads:
         assert_near(their_grads[name], grads[name], 1e-5, f"{graph.text()}\nd {name}")
+
+
+@pytest.mark.parametrize(("op", "shape"), GRID)
+def test_the_onnx_model_answers_as_the_reference(op: str, shape: Shape) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    for graph in ROWS[op](shape):
+        inputs, _, weights = data_for(graph, ROW_COUNTS[shape])
+        session = runtime.InferenceSession(export(graph, weights), options, providers=["CPUExecutionProvider"])
+        names = [node.name for node in graph.outputs]
+        wanted = bind(graph, "reference", weights).forward(inputs)
+        for name, actual in zip(names, session.run(names, inputs), strict=True):
+            assert_near(actual, wanted[name], 1e-5, f"{graph.text()}\noutput {name}")
 
 
 # --- losses: one row per way that an output can meet its target ---------------------------------------------
