@@ -28,17 +28,28 @@ from alexandra.registry.schema import (
     SCHEMA_VERSION,
     TRIGGERS,
     VERSIONS,
+    DamagedRow,
     Row,
     insert,
     select_rows,
     update,
 )
 from alexandra.registry.seal import LOCK_SECONDS, Seal, Stamp, file_lock, image_hash, read_seal, stamp, write_seal
-from alexandra.storage import publish
+from alexandra.storage import content_hash, publish, read_bytes
 
 _WRITING = "alexandra_writing"
 _HEADER_VERSIONS = slice(18, 20)  # SQLite file format 1.3: the read and write version, 2 is the write-ahead log
 _RESTORE = "restore the folder from a backup, or, if nothing else is left: alexandra.registry.database.reseal({!r})"
+
+# SQLite's error by prefix -> what to do; any other means damage.
+_WAYS_OUT = {
+    "SQLITE_FULL": "free some space; what was there before is unchanged",
+    "SQLITE_IOERR": "free some space or check the disk; what was there before is unchanged",
+    "SQLITE_CANTOPEN": "check that the folder exists and may be written to",
+    "SQLITE_READONLY": "check that the folder may be written to",
+    "SQLITE_BUSY": "another program holds the database; end it and try again",
+    "SQLITE_CONSTRAINT": "nothing was changed",
+}
 
 
 class Database:
@@ -89,6 +100,11 @@ class Database:
             write_seal(self.seal_path, seal)
             self._verified = self._stamp()
 
+    def image(self) -> Seal:
+        """What a seal of the database as it is now would say."""
+        with self._translated(), self._engine.connect() as connection:
+            return self._image(connection)
+
     def deep_check(self) -> list[str]:
         """Every row against its checksum, the audit chain, SQLite's own structure; one sentence per fault."""
         self._open()
@@ -100,8 +116,7 @@ class Database:
         with self._lock(shared=False):
             faults = self.deep_check()
             if not faults:
-                with self._translated(), self._engine.connect() as connection:
-                    write_seal(self.seal_path, self._image(connection))
+                write_seal(self.seal_path, self.image())
         return faults
 
     @property
@@ -112,8 +127,11 @@ class Database:
         return file_lock(self.path.with_suffix(".lock"), shared=shared)
 
     def _stamp(self) -> Stamp:
-        log = self.path.with_name(self.path.name + "-wal")
-        return stamp(self.path, log, self.seal_path)
+        return stamp(self.path, self._log, self.seal_path)
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
 
     def _open(self) -> None:
         """Create what is not there yet; refuse a schema of another version."""
@@ -153,9 +171,19 @@ class Database:
 
     def _verify(self) -> None:
         """Compare the database with its seal; the caller holds the lock."""
+        sealed = read_seal(self.seal_path)
+        whole = stamp(self._log)[0] is None
+        if whole and sealed is not None and content_hash(read_bytes(self.path)) == sealed.image:
+            with self._translated(), self._engine.connect() as connection, connection.begin():
+                _head(connection)
+        else:
+            self._look_closer(sealed)
+        self._verified = self._stamp()
+
+    def _look_closer(self, sealed: Seal | None) -> None:
+        """The file is not what the seal says: a write-ahead log to be read, a writer that died, or damage."""
         with self._translated(), self._engine.connect() as connection:
             found = self._image(connection)
-            sealed = read_seal(self.seal_path)
             if sealed is None and found.sequence > 0:
                 raise StorageError(f"the seal {str(self.seal_path)!r} is missing", hint=self._hint())
             if sealed is not None and found.sequence < sealed.sequence:
@@ -165,7 +193,6 @@ class Database:
                 raise StorageError(f"{str(self.path)!r} is damaged: its bytes do not match its seal", hint=self._hint())
             if sealed is None or found.sequence > sealed.sequence:
                 self._seal_after_crash(connection, found)
-        self._verified = self._stamp()
 
     def _seal_after_crash(self, connection: Connection, found: Seal) -> None:
         """A writer died between its commit and its seal: believe the rows if every one of them is whole."""
@@ -188,19 +215,28 @@ class Database:
     def _hint(self) -> str:
         return _RESTORE.format(str(self.path.parent))
 
+    def _way_out(self, error: BaseException | None) -> str:
+        """What helps against a database's error: room, rights and patience, or a backup."""
+        name = getattr(error, "sqlite_errorname", "")
+        for prefix, hint in _WAYS_OUT.items():
+            if name.startswith(prefix):
+                return hint
+        return self._hint() if self.is_sqlite else ""
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """Database errors as StorageError that names the database."""
         try:
             yield
-        except DBAPIError as error:
-            reason = str(error.orig).strip()
-            locked = f"; it stayed locked for {LOCK_SECONDS:.0f} s" if "locked" in reason else ""
+        except DamagedRow as error:
             raise StorageError(
-                f"{self.source!r}: {reason}{locked}", hint=self._hint() if self.is_sqlite else ""
+                f"{self.source!r}: {error.message}", hint=self._hint() if self.is_sqlite else ""
             ) from error
-        except (SQLAlchemyError, sqlite3.Error, MemoryError) as error:
-            raise StorageError(f"{self.source!r} cannot be read: {error}") from error
+        except DBAPIError as error:
+            raise StorageError(f"{self.source!r}: {str(error.orig).strip()}", hint=self._way_out(error.orig)) from error
+        except (SQLAlchemyError, sqlite3.Error, MemoryError, UnicodeDecodeError) as error:
+            hint = self._hint() if self.is_sqlite else ""
+            raise StorageError(f"{self.source!r} cannot be read: {error}", hint=hint) from error
 
 
 def _engine(url: URL) -> Engine:
@@ -259,7 +295,7 @@ def _head(connection: Connection) -> Row:
 
 def _check_schema(rows: list[Row]) -> None:
     if len(rows) != 1:
-        raise StorageError(f"the registry's head has {len(rows)} rows instead of 1")
+        raise DamagedRow(f"table 'head' has {len(rows)} rows instead of 1")
     if rows[0]["schema"] != SCHEMA_VERSION:
         raise StorageError(
             f"the registry has schema {rows[0]['schema']}; this version of Alexandra reads {SCHEMA_VERSION}",
@@ -282,7 +318,7 @@ def _faults(connection: Connection) -> list[str]:
         ]
     try:
         rows = {table.name: select_rows(connection, table) for table in CHECKED}
-    except StorageError as error:
+    except DamagedRow as error:
         return [*faults, error.message]
     previous = ""
     for row in rows[AUDIT.name]:

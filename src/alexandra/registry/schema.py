@@ -41,6 +41,10 @@ Row = dict[str, Any]
 METADATA = MetaData()
 
 
+class DamagedRow(StorageError):
+    """A row that is not as it was written; database.py adds the name of the database."""
+
+
 def _checksum() -> Column[str]:
     return Column(CHECKSUM, Text, nullable=False)
 
@@ -200,7 +204,7 @@ def select_rows(
     limit: int | None = None,
     offset: int = 0,
 ) -> list[Row]:
-    """Rows as dicts, each verified; StorageError names the table and the key of a damaged one."""
+    """Rows as dicts, each verified; DamagedRow names the table and the key of a damaged one."""
     query = select(table).where(*where).order_by(*(order or table.primary_key.columns)).limit(limit)
     rows = [dict(found) for found in connection.execute(query.offset(offset or None)).mappings()]
     for row in rows:
@@ -212,7 +216,7 @@ def check_row(table: Table, row: Row) -> None:
     """Refuse a row whose content does not match its checksum."""
     if table in CHECKED and row[CHECKSUM] != row_checksum(table, row):
         key = ", ".join(f"{column.name}={row[column.name]!r}" for column in table.primary_key.columns)
-        raise StorageError(f"table {table.name!r}: the row {key} is damaged (its checksum does not match)")
+        raise DamagedRow(f"table {table.name!r}: the row {key} is damaged (its checksum does not match)")
 
 
 def next_id(connection: Connection, table: Table) -> int:
