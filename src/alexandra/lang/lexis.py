@@ -8,6 +8,7 @@ parser into one LanguageError with a position and a way out, and keeps the state
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -83,10 +84,14 @@ class Source:
     def lines(self) -> list[str]:
         return self.text.split("\n")
 
+    @cached_property
+    def line_starts(self) -> list[int]:
+        return [0, *(match.end() for match in re.finditer("\n", self.text))]
+
     def at(self, offset: int, length: int = 1) -> Span:
         """The span of `length` characters at a character offset."""
-        line = self.text.count("\n", 0, offset) + 1
-        return Span(line, offset - self.text.rfind("\n", 0, offset), offset, offset + length)
+        line = bisect_right(self.line_starts, offset)
+        return Span(line, offset - self.line_starts[line - 1] + 1, offset, offset + length)
 
     def error(self, span: Span | Token, message: str, hint: str = "") -> LanguageError:
         """The LanguageError at `span`; the underline stays within the first line of the span."""

@@ -103,7 +103,8 @@ def read_source(text: str | Path, file: str = "<text>") -> Source:
 
 def _placed(source: Source, error: GraphError, spans: Mapping[str, Span], header: Span) -> LanguageError:
     """A GraphError at the first layer that its message names."""
-    for name in re.findall(r"'([^']+)'", error.message):
+    cycle = error.message.partition("cycle: ")[2].split(" -> ")
+    for name in (*re.findall(r"'([^']+)'", error.message), *cycle):
         if name in spans:
             return source.error(spans[name], error.message, error.hint)
     return source.error(header, error.message, error.hint)

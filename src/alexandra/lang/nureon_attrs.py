@@ -26,7 +26,7 @@ def op_name(text: str) -> str | None:
 
 
 def unknown_layer_type(source: Source, span: Span, text: str) -> LanguageError:
-    return source.error(span, f"unknown layer {text!r}", suggest(text, (op.upper() for op in OPS)))
+    return source.error(span, f"unknown layer type {text!r}", suggest(text, (op.upper() for op in OPS)))
 
 
 def attribute(source: Source, op: str, param: Param, value: Value, scope: Scope) -> tuple[str, Attr]:

@@ -21,7 +21,6 @@ from alexandra.lang.nureon_ast import (
     Connect,
     Define,
     Expand,
-    Expr,
     File,
     For,
     If,
@@ -96,7 +95,7 @@ def layer(development: Development, statement: Layer, frame: Frame) -> None:
     source, evaluator = development.source, development.evaluator
     op = _op(source, statement, frame.scope)
     names = [param for param in statement.params if param.key.lower() == "name"]
-    if len(names) + (statement.name is not None) > 1:
+    if len(names) > 1:
         raise source.error(names[-1].key_span, "this layer is named twice")
     item = _declared(development, statement, names[0] if names else None, op, frame)
     for param in statement.params:
@@ -130,12 +129,11 @@ def _op(source: Source, statement: Layer, scope: Scope) -> str:
 
 def _declared(development: Development, statement: Layer, name: Param | None, op: str, frame: Frame) -> Item:
     """The layer under its name; without one it is called by its type, in small letters."""
-    path: Expr | None = statement.name if name is None else name.value
-    if path is None:
+    if name is None:
         item = development.plan.item(op, op, False, frame.space, statement.span)
         frame.space.aliases.setdefault(frame.space.number(op), item)
-        frame.space.aliases.setdefault(statement.type, item)
         return item
+    path = name.value
     if isinstance(path, Path):
         ref = development.evaluator.ref(path, frame.scope, frame.space)
     else:

@@ -130,9 +130,8 @@ def _one_line(statement: Network | File | Layer | Connect | Let | Call) -> str:
     if isinstance(statement, File):
         return f"FILE {statement.path.raw}"
     if isinstance(statement, Layer):
-        name = [] if statement.name is None else [_path(statement.name)]
-        params = [f"{param.key}={_expr(param.value, tight=True)}" for param in statement.params]
-        return " ".join(["LAYER", statement.type, *name, *params])
+        assert statement.name is None, "nureon_forms.canonical makes it a parameter"
+        return " ".join(["LAYER", statement.type, *(f"{p.key}={_expr(p.value, tight=True)}" for p in statement.params)])
     if isinstance(statement, Connect):
         return "CONNECT " + " -> ".join(map(_path, statement.ends))
     if isinstance(statement, Let):

@@ -100,7 +100,7 @@ class _Rewriter:
         layer = _swapped(layer)
         kind = layer.type.upper() if op_name(layer.type) else layer.type
         path = layer.name
-        if path is None or any(param.key.lower() == "name" for param in layer.params):
+        if path is None:
             return [replace(layer, type=kind)]
         name = Param("name", path, path.span)
         if layer.short and kind == "OUTPUT" and not layer.params and path.pieces[-1].name in self.declared:

@@ -25,9 +25,11 @@ def define(development: Development, statement: Define | Module, frame: Frame) -
         hint = f"the first is on line {known.node.span.line}"
         raise development.source.error(statement.span, f"{statement.name!r} is defined twice in this block", hint)
     names = statement.parameters if isinstance(statement, Define) else statement.ports or ()
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
+    if len(set(names)) < len(names):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
         raise development.source.error(statement.span, f"{statement.name} has two parameters {twice!r}")
+    if isinstance(statement, Module):
+        development.plan.modules.add(statement.name)
     frame.scope.definitions[statement.name] = Definition(statement, frame.scope, frame.space)
 
 
@@ -115,7 +117,7 @@ def _sort_ports(development: Development, node: Module, group: Group, first_edge
     written: set[Entity] = set()
     for edge in development.plan.edges[first_edge:]:
         for end, known in ((edge.source, read), (edge.target, written)):
-            found = resolve(end) if isinstance(end, NameRef) else None
+            found = resolve(end, as_target=known is written) if isinstance(end, NameRef) else None
             if found is not None:
                 known.add(found[0])
     for port in node.ports or ():
@@ -138,7 +140,7 @@ def _bind_arguments(
         end = entity.entry if isinstance(entity, Group) else entity
         if entity in group.inputs:
             development.plan.edge(ref, end, frame.space, expr.span)
-        elif resolve(ref) is not None:
+        elif resolve(ref, as_target=True, in_instances=False) is not None:
             development.plan.edge(end, ref, frame.space, expr.span)
         else:
             ref.space.table[ref.text] = entity

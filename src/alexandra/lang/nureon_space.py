@@ -222,6 +222,7 @@ class Plan:
         self.decisions: list[Decision] = []
         self.name = ""
         self.name_span = NOWHERE
+        self.modules: set[str] = set()
         self.file = ""
         self.file_span = NOWHERE
 
@@ -246,7 +247,7 @@ class Plan:
 def find(space: Space, words: tuple[str, ...]) -> Entity | None:
     """What `words` name in `space` itself: a layer, a port, a group, or something inside a group."""
     key = ".".join(words)
-    entity = space.table.get(key) or space.aliases.get(key)
+    entity = space.table.get(key) or space.aliases.get(key.lower())
     if entity is not None:
         return entity
     for cut in range(len(words) - 1, 0, -1):
@@ -269,13 +270,13 @@ def one_inside(space: Space, words: tuple[str, ...]) -> Entity | None:
     return found[0] if len(found) == 1 else None
 
 
-def look_up(space: Space, words: tuple[str, ...]) -> Entity | None:
+def look_up(space: Space, words: tuple[str, ...], in_instances: bool = True) -> Entity | None:
     """What `words` name from inside `space`: its own names, those around its text, then one called instance's."""
     for around in spaces_around(space):
         entity = find(around, words)
         if entity is not None:
             return entity
-    here: Space | None = space
+    here: Space | None = space if in_instances else None
     while here is not None:
         entity = one_inside(here, words)
         if entity is not None or here.kind != "branch":
@@ -291,17 +292,25 @@ def spaces_around(space: Space) -> Iterator[Space]:
         current = current.parent
 
 
-def resolve(ref: NameRef) -> tuple[Entity, tuple[Pick, ...]] | None:
-    """The entity that `ref` names and the selections on it; brackets may also be pieces of the name (h[0] is h_0)."""
+def resolve(
+    ref: NameRef, as_target: bool = False, in_instances: bool = True
+) -> tuple[Entity, tuple[Pick, ...]] | None:
+    """The entity that `ref` names and the selections on it, or None.
+
+    Brackets may also be pieces of the name (h[0] is h_0): where the plain name is nothing, and first of all in the
+    target of a connection, which cannot be a selection.
+    """
     words, picks = ref.words, ref.picks
-    while True:
-        entity = _declared_here(ref, words) or look_up(ref.space, words)
-        if entity is not None:
-            return entity, picks
-        if not picks or picks[0].stop is not None or picks[0].start < 0:
-            return None
+    spellings = [(words, picks)]
+    while picks and picks[0].stop is None:
         words = (*words[:-1], f"{words[-1]}_{picks[0].start}")
         picks = picks[1:]
+        spellings.append((words, picks))
+    for words, picks in reversed(spellings) if as_target else spellings:
+        entity = _declared_here(ref, words) or look_up(ref.space, words, in_instances)
+        if entity is not None:
+            return entity, picks
+    return None
 
 
 def _declared_here(ref: NameRef, words: tuple[str, ...]) -> Item | None:
@@ -310,8 +319,11 @@ def _declared_here(ref: NameRef, words: tuple[str, ...]) -> Item | None:
     return next((branch.foreign[key] for branch in ref.seen.branches() if key in branch.foreign), None)
 
 
-def unknown_layer(source: Source, ref: NameRef) -> LanguageError:
-    """The error for a name that is nothing here, with what was probably meant."""
+def unknown_layer(source: Source, ref: NameRef, modules: Iterable[str] = ()) -> LanguageError:
+    """The error for a name that is nothing here, with what was probably meant; `modules` are those defined."""
+    if ref.words[0] in modules:
+        message = f"{ref.text!r} names a module that is not called here"
+        return source.error(ref.span, message, f"write CALL {ref.words[0]} before")
     for around in spaces_around(ref.space):
         span = around.one_sided.get(ref.words[0])
         if span is not None:

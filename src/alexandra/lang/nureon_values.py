@@ -128,7 +128,8 @@ class Evaluator:
         if isinstance(expr, Text):
             return string_value(self.source, expr.span)
         if isinstance(expr, Dims):
-            return expr.sizes
+            self._not_longer(len(expr.sizes), expr.span)
+            return tuple(int(self._sized(size, expr.span)) for size in expr.sizes)
         if isinstance(expr, Group):
             return self.value(expr.inner, scope, space)
         if isinstance(expr, Listing):
@@ -161,6 +162,7 @@ class Evaluator:
         words: list[str] = []
         picks: tuple[Pick, ...] = ()
         where, given = space, False
+        self._not_longer(len(path.pieces) + sum(len(piece.brackets) for piece in path.pieces), path.span)
         for number, piece in enumerate(path.pieces):
             first = scope.constant(piece.name) if number == 0 else None
             if isinstance(first, NameRef):
@@ -179,7 +181,13 @@ class Evaluator:
             word, picked = self._word(piece, word, is_last, scope, space)
             words.append(word)
             picks = (*picks, *picked)
+        self._not_longer(len(words) + len(picks), path.span)
         return NameRef(where, tuple(words), picks, path.span, space, given)
+
+    def _not_longer(self, length: int, span: Span) -> None:
+        if length > self.limits.nesting:
+            what = f"this has {length} parts"
+            raise limit_error(self.source, span, "nesting", self.limits.nesting, what)
 
     def _text_words(self, text: str, span: Span) -> list[str]:
         words = text.split(".")

@@ -76,7 +76,7 @@ class Wiring:
 
     def _link(self, edge: Edge) -> Link:
         source, picks = self._end(edge.source)
-        target, target_picks = self._end(edge.target)
+        target, target_picks = self._end(edge.target, as_target=True)
         if target_picks:
             assert isinstance(edge.target, NameRef)
             hint = "select where the connection starts: CONNECT x[0] -> h"
@@ -87,14 +87,14 @@ class Wiring:
         if isinstance(target, Item) and OPS[target.op].max_inputs == 0:
             where = edge.target.span
             raise self.source.error(where, f"{target.local!r} is an {target.op.upper()} and reads nothing")
-        return Link(source, picks, target, edge.space, edge.span)
+        return Link(source, picks, target, edge.space, edge.source.span if picks else edge.span)
 
-    def _end(self, end: End) -> tuple[Entity, tuple[Pick, ...]]:
+    def _end(self, end: End, as_target: bool = False) -> tuple[Entity, tuple[Pick, ...]]:
         if not isinstance(end, NameRef):
             return end, ()
-        found = resolve(end)
+        found = resolve(end, as_target)
         if found is None:
-            raise unknown_layer(self.source, end)
+            raise unknown_layer(self.source, end, self.plan.modules)
         return found
 
     def _merge_crossing(self, decision: Decision, links: list[Link], crossing: dict[Space, list[Link]]) -> None:
