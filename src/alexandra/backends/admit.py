@@ -6,7 +6,7 @@ comes out is contiguous: float32 or int32 inputs, int64 class indices, float32 r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -33,23 +33,18 @@ class Admission:
 
     def inputs(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int]:
         """The arrays of a forward call and their number of rows."""
-        given = _named(inputs, [node.name for node in self.graph.inputs], "input")
-        arrays = {node.name: _typed(node, given[node.name]) for node in self.graph.inputs}
-        self._sizes(arrays)
-        rows = {name: len(array) for name, array in arrays.items()}
-        if len(set(rows.values())) > 1:
-            raise BackendError(f"inputs have different numbers of rows: {rows}")
+        arrays, rows = admit_inputs(self.graph.inputs, inputs)
         for source, node in self._vocabularies:
             array, vocab = arrays[source], node.attrs["vocab"]
             assert isinstance(vocab, int)
             if array.size and (array.min() < 0 or array.max() >= vocab):
                 bad = int(array[(array < 0) | (array >= vocab)].flat[0])
                 raise BackendError(f"input {source!r} holds {bad}, but embedding {node.name!r} knows 0 .. {vocab - 1}")
-        return arrays, next(iter(rows.values()))
+        return arrays, rows
 
     def plan(self, arrays: Mapping[str, np.ndarray]) -> tuple[Graph, dict[str, TensorType]]:
         """The primitives with symbolic axes replaced by their sizes in these admitted inputs, and their types."""
-        key = tuple(sorted(self._sizes(arrays).items()))
+        key = tuple(sorted(_sizes(self.graph.inputs, arrays).items()))
         if key not in self._plans:
             graph = bind_sizes(self.primitive, dict(key)) if key else self.primitive
             self._plans[key] = graph, infer(graph)
@@ -59,44 +54,66 @@ class Admission:
         self, targets: Any, objective: Objective, arrays: Mapping[str, np.ndarray], rows: int
     ) -> dict[str, np.ndarray]:
         """The targets of every output by its name, for admitted inputs `arrays` of `rows` rows."""
-        check_objective(objective)
-        if rows == 0:
-            raise BackendError("a loss needs at least one row, got 0")
-        names = list(self.heads)
-        if not isinstance(targets, Mapping):
-            if len(names) > 1:
-                raise BackendError(f"the network has outputs {', '.join(names)}: give targets as a dict by output")
-            targets = {names[0]: targets}
-        given, (_, types) = _named(targets, names, "target"), self.plan(arrays)
-        return {name: self._target(name, given[name], objective, (rows, *_numbers(types[name]))) for name in names}
+        _, types = self.plan(arrays)
+        shapes = {name: (rows, *_numbers(types[name])) for name in self.heads}
+        return admit_targets(targets, objective, {name: kind for name, (kind, _) in self.heads.items()}, shapes)
 
-    def _target(self, name: str, value: Any, objective: Objective, shape: tuple[int, ...]) -> np.ndarray:
-        array = np.asarray(value)
-        if isinstance(objective, CrossEntropy) and self.heads[name][0] != "sigmoid":
-            return _classes(name, array, shape)
-        if array.shape == shape[:-1] and shape[-1] == 1:
-            array = array.reshape(shape)
-        if array.shape != shape:
-            raise BackendError(f"target {name!r} has shape {list(array.shape)}, the output {list(shape)}")
-        if array.dtype.kind not in "fiub":
-            raise BackendError(f"target {name!r} must hold numbers, got dtype {array.dtype}")
-        if isinstance(objective, CrossEntropy) and not np.isin(array, (0, 1)).all():
-            raise BackendError(f"target {name!r} must hold 0 and 1 only, because the output ends in a sigmoid")
-        return np.ascontiguousarray(array, dtype=np.float32)
 
-    def _sizes(self, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
-        """What the symbolic axes are in these arrays; BackendError for a shape that does not fit."""
-        sizes: dict[str, int] = {}
-        for node in self.graph.inputs:
-            shape, array = node.attrs["shape"], arrays[node.name]
-            assert isinstance(shape, tuple)
-            fits = array.ndim == len(shape) + 1
-            for dim, size in zip(shape, array.shape[1:], strict=False):
-                fits = fits and (sizes.setdefault(dim, size) if isinstance(dim, str) else dim) == size
-            if not fits:
-                wanted = ", ".join(["rows", *map(str, shape)])
-                raise BackendError(f"input {node.name!r} needs shape [{wanted}], got {list(array.shape)}")
-        return sizes
+def admit_inputs(nodes: Sequence[Node], inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int]:
+    """The arrays for these input nodes, typed and checked, and their number of rows."""
+    given = _named(inputs, [node.name for node in nodes], "input")
+    arrays = {node.name: _typed(node, given[node.name]) for node in nodes}
+    _sizes(nodes, arrays)
+    rows = {name: len(array) for name, array in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise BackendError(f"inputs have different numbers of rows: {rows}")
+    return arrays, next(iter(rows.values()))
+
+
+def admit_targets(
+    targets: Any, objective: Objective, kinds: Mapping[str, str | None], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """The targets of every output by its name; `kinds` are the outputs' final activations, `shapes` with rows."""
+    check_objective(objective)
+    if any(shape[0] == 0 for shape in shapes.values()):
+        raise BackendError("a loss needs at least one row, got 0")
+    names = list(kinds)
+    if not isinstance(targets, Mapping):
+        if len(names) > 1:
+            raise BackendError(f"the network has outputs {', '.join(names)}: give targets as a dict by output")
+        targets = {names[0]: targets}
+    given = _named(targets, names, "target")
+    return {name: _target(name, given[name], objective, kinds[name], shapes[name]) for name in names}
+
+
+def _target(name: str, value: Any, objective: Objective, kind: str | None, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(value)
+    if isinstance(objective, CrossEntropy) and kind != "sigmoid":
+        return _classes(name, array, shape)
+    if array.shape == shape[:-1] and shape[-1] == 1:
+        array = array.reshape(shape)
+    if array.shape != shape:
+        raise BackendError(f"target {name!r} has shape {list(array.shape)}, the output {list(shape)}")
+    if array.dtype.kind not in "fiub":
+        raise BackendError(f"target {name!r} must hold numbers, got dtype {array.dtype}")
+    if isinstance(objective, CrossEntropy) and not np.isin(array, (0, 1)).all():
+        raise BackendError(f"target {name!r} must hold 0 and 1 only, because the output ends in a sigmoid")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _sizes(nodes: Sequence[Node], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """What the symbolic axes are in these arrays; BackendError for a shape that does not fit."""
+    sizes: dict[str, int] = {}
+    for node in nodes:
+        shape, array = node.attrs["shape"], arrays[node.name]
+        assert isinstance(shape, tuple)
+        fits = array.ndim == len(shape) + 1
+        for dim, size in zip(shape, array.shape[1:], strict=False):
+            fits = fits and (sizes.setdefault(dim, size) if isinstance(dim, str) else dim) == size
+        if not fits:
+            wanted = ", ".join(["rows", *map(str, shape)])
+            raise BackendError(f"input {node.name!r} needs shape [{wanted}], got {list(array.shape)}")
+    return sizes
 
 
 def check_objective(objective: Objective) -> None:
@@ -131,6 +148,16 @@ def check_program(program: Program) -> None:
     for name, (value, low, below_one) in ranges.items():
         if not (isfinite(value) and value >= low and (not below_one or value < 1.0)):
             raise BackendError(f"{name} must be {'in [0, 1)' if below_one else 'a number >= 0'}, got {value!r}")
+
+
+def check_state(given: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """BackendError unless `given` is the state of a run whose arrays have these names and shapes."""
+    if set(given) != set(shapes):
+        differ = ", ".join(sorted(set(given) ^ set(shapes)))
+        raise BackendError(f"this is not the state of such a run; it differs in {differ}")
+    for name, shape in shapes.items():
+        if np.shape(given[name]) != shape:
+            raise BackendError(f"state {name!r} has shape {np.shape(given[name])}, needs {shape}")
 
 
 def _named(given: Mapping[str, Any], names: list[str], what: str) -> dict[str, Any]:

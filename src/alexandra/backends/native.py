@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexandra import _native
-from alexandra.backends.admit import Admission, check_program
+from alexandra.backends.admit import Admission, check_program, check_state
 from alexandra.errors import BackendError
 from alexandra.ir.check import param_specs
 from alexandra.ir.graph import Graph, Node, TensorType
@@ -122,7 +122,9 @@ class NativeModel:
             state.trainer.run(losses)
         return losses
 
-    def _trainer(self, program: Program, arrays: Arrays, targets: Arrays, dropout: bool) -> tuple[Any, list[np.ndarray]]:
+    def _trainer(
+        self, program: Program, arrays: Arrays, targets: Arrays, dropout: bool
+    ) -> tuple[Any, list[np.ndarray]]:
         """An engine's trainer over these arrays, and the arrays that must live as long as it."""
         graph, types = self.admission.plan(arrays)
         index = {node.name: i for i, node in enumerate(graph.nodes)}
@@ -188,13 +190,7 @@ class NativeState:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue where `arrays()` was taken; the weights of that moment are the model's business (`load`)."""
-        current = self.arrays()
-        if set(arrays) != set(current):
-            differ = ", ".join(sorted(set(arrays) ^ set(current)))
-            raise BackendError(f"this is not the state of such a run; it differs in {differ}")
-        for name, array in current.items():
-            if np.shape(arrays[name]) != array.shape:
-                raise BackendError(f"state {name!r} has shape {np.shape(arrays[name])}, needs {array.shape}")
+        check_state(arrays, {name: array.shape for name, array in self.arrays().items()})
         for which, kind in enumerate(_MOMENTS[: self.trainer.num_moments]):
             moment = {name: arrays[f"{kind}/{name}"] for name in self.model.weights}
             self.model._write(lambda values, which=which: self.trainer.write_moment(which, values), moment)
@@ -262,7 +258,11 @@ def _program(program: Program) -> Any:
         settings.beta1, settings.beta2, settings.eps = rule.beta1, rule.beta2, rule.eps
     settings.set_decay(_DECAYS[schedule.kind])
     settings.warmup_steps, settings.total_steps = schedule.warmup_steps, schedule.total_steps
-    settings.every, settings.final_factor, settings.decay_factor = max(1, schedule.every), schedule.final, schedule.decay
+    settings.every, settings.final_factor, settings.decay_factor = (
+        max(1, schedule.every),
+        schedule.final,
+        schedule.decay,
+    )
     settings.batch_size, settings.clip_norm, settings.shuffle = program.batch_size, program.clip_norm, program.shuffle
     order = derive(program.seed, "shuffle")
     settings.set_order(order.key, order.nonce)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alexandra.backends.admit import check_state
 from alexandra.backends.reference_optim import CLIP_EPS, num_moments, schedule_factor
 from alexandra.errors import BackendError
 from alexandra.objectives.spec import SGD, Adam, AdamW, CrossEntropy, Objective, Optimizer, Program
@@ -129,13 +130,7 @@ class TorchRun:
     @torch.no_grad()
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue where `arrays()` was taken; the weights of that moment are the model's business (`load`)."""
-        wanted = {"step", *self._state}
-        if set(arrays) != wanted:
-            differ = ", ".join(sorted(set(arrays) ^ wanted))
-            raise BackendError(f"this is not the state of such a run; it differs in {differ}")
-        for name, tensor in self._state.items():
-            if np.shape(arrays[name]) != tuple(tensor.shape):
-                raise BackendError(f"state {name!r} has shape {np.shape(arrays[name])}, needs {tuple(tensor.shape)}")
+        check_state(arrays, {"step": (), **{name: tuple(tensor.shape) for name, tensor in self._state.items()}})
         for name, tensor in self._state.items():
             tensor.copy_(torch.tensor(np.asarray(arrays[name])))
         self._step = int(arrays["step"])

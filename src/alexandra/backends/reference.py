@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alexandra.backends.admit import Admission, check_program
+from alexandra.backends.admit import Admission, check_program, check_state
 from alexandra.backends.reference_ops import KERNELS, Call
 from alexandra.backends.reference_optim import (
     Tensors,
@@ -196,14 +196,7 @@ class ReferenceState:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue where `arrays()` was taken; the model's weights become those of that moment."""
-        current = self.arrays()
-        if set(arrays) != set(current):
-            raise BackendError(
-                f"this is not the state of such a run; it differs in {sorted(set(arrays) ^ set(current))}"
-            )
-        for name, array in current.items():
-            if np.shape(arrays[name]) != array.shape:
-                raise BackendError(f"state {name!r} has shape {np.shape(arrays[name])}, needs {array.shape}")
+        check_state(arrays, {name: array.shape for name, array in self.arrays().items()})
         self._step = int(arrays["step"])
         for kind, group in {"weights": self.model.master, **self._moments}.items():
             for name in group:
