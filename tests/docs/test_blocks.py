@@ -6,8 +6,7 @@
     ```nureonlang, ```tasklang, ```rulelang    are compiled or parsed
     ```text and the formats in DATA are left alone
 
-A block that cannot run has `<!-- no-run: reason -->` on the line above it; `<!-- slow -->` moves its page's remaining
-blocks to `make test-slow`.
+A block that cannot run has `<!-- no-run: reason -->` on the line above it.
 """
 
 from __future__ import annotations
@@ -134,24 +133,12 @@ def runnable(page: Path) -> list[Block]:
     return [b for b in blocks(page) if b.language in RUN and not b.remark.startswith("no-run")]
 
 
-def quick(page: Path) -> list[Block]:
-    """The blocks before the first slow one."""
-    chosen = runnable(page)
-    return chosen[: next((i for i, b in enumerate(chosen) if b.remark == "slow"), len(chosen))]
-
-
 def page_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if quick(p)], ids=page_name)
+@pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=page_name)
 def test_the_blocks_of_the_page_run(page: Path, tmp_path: Path) -> None:
-    run_page(quick(page), tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if len(quick(p)) < len(runnable(p))], ids=page_name)
-def test_the_slow_blocks_of_the_page_run(page: Path, tmp_path: Path) -> None:
     run_page(runnable(page), tmp_path)
 
 
