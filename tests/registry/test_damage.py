@@ -129,6 +129,15 @@ def test_damage_is_found_in_a_registry_that_is_open(registry, register):
     path.write_bytes(data)
     with pytest.raises(StorageError, match=r"registry\.db' is damaged: its bytes do not match its seal"):
         registry.get("churn:1")
+    assert registry.verify() != []
+
+
+def test_a_folder_that_vanishes_is_not_a_new_registry(registry, register):
+    register("a")
+    shutil.rmtree(registry.database.path.parent)
+    with pytest.raises(StorageError, match=r"registry\.(lock|db)"):
+        registry.search()
+    assert not registry.database.path.exists()
 
 
 def test_a_row_changed_behind_our_back_is_found_even_when_the_file_is_resealed(registry, register):

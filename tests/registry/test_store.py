@@ -391,6 +391,13 @@ def test_the_folder_is_made_when_first_used_and_holds_what_is_said(registry, reg
     assert sorted(os.listdir(tmp_path / "registry")) == ["objects", "registry.db", "registry.lock", "registry.seal"]
 
 
+def test_a_folder_may_have_any_name(tmp_path, registering):
+    folder = tmp_path / "a b?c#d%20é"
+    registering(Registry(folder))("mlp")
+    assert Registry(str(folder)).get("churn:1").name == "mlp"
+    assert sorted(os.listdir(tmp_path)) == [folder.name]
+
+
 @pytest.mark.parametrize(
     ("location", "message"),
     [
@@ -410,3 +417,23 @@ def test_a_url_needs_a_folder_for_the_objects(tmp_path, card, outcomes):
     registry = Registry(f"sqlite:///{tmp_path}/x.db", objects=tmp_path / "objects")
     registry.register("churn", "m", {"w": b"1"}, card(outcomes(2.0)))
     assert Registry(f"sqlite:///{tmp_path}/x.db", objects=tmp_path / "objects").get("churn:1").name == "m"
+
+
+def test_a_registry_in_another_database(tmp_path, registering):
+    """ALEXANDRA_TEST_DATABASE names an empty database, for instance postgresql+psycopg://postgres@localhost/test."""
+    url = os.environ.get("ALEXANDRA_TEST_DATABASE")
+    if not url:
+        pytest.skip("set ALEXANDRA_TEST_DATABASE to the URL of an empty database")
+    registry = Registry(url, objects=tmp_path)
+    register = registering(registry)
+    lifecycle.promote(registry, register("a", 1.0, tags=("CLASSIFY",)))
+    lifecycle.promote(registry, register("b", 3.0))
+    registry.set_alias("churn:1", "old")
+    assert registry.get("churn").version == 2
+    assert lifecycle.rollback(registry, "churn").version == 1
+    assert [v.ref for v in registry.search(tags=("classify",), metrics={"roc_auc": (0.5, None)})] == ["churn:1"]
+    assert registry.record("churn@old", 5, 1).failed == 0.2
+    assert registry.verify() == []
+    with pytest.raises(StorageError, match="duplicate key|UNIQUE"), registry.database.write() as connection:
+        connection.exec_driver_sql("UPDATE versions SET stage = 'production'")
+    assert registry.get("churn").version == 1

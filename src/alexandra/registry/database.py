@@ -229,14 +229,11 @@ class Database:
         try:
             yield
         except DamagedRow as error:
-            raise StorageError(
-                f"{self.source!r}: {error.message}", hint=self._hint() if self.is_sqlite else ""
-            ) from error
+            raise StorageError(f"{self.source!r}: {error.message}", hint=self._way_out(None)) from error
         except DBAPIError as error:
             raise StorageError(f"{self.source!r}: {str(error.orig).strip()}", hint=self._way_out(error.orig)) from error
         except (SQLAlchemyError, sqlite3.Error, MemoryError, UnicodeDecodeError) as error:
-            hint = self._hint() if self.is_sqlite else ""
-            raise StorageError(f"{self.source!r} cannot be read: {error}", hint=hint) from error
+            raise StorageError(f"{self.source!r} cannot be read: {error}", hint=self._way_out(None)) from error
 
 
 def _engine(url: URL) -> Engine:
@@ -246,10 +243,14 @@ def _engine(url: URL) -> Engine:
         except NoSuchModuleError as error:
             raise RegistryError(f"unknown kind of database {url.drivername!r}") from error
         except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"the database {url.drivername!r} needs the Python module {error.name!r}"
-            ) from error
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_SECONDS})
+            message = f"the database {url.drivername!r} needs the Python module {error.name!r}"
+            raise MissingExtraError(message) from error
+    file = Path(url.database or "").absolute().as_uri() + "?mode=rw"  # a missing file stays missing
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, uri=True, timeout=LOCK_SECONDS, check_same_thread=False)
+
+    engine = create_engine("sqlite://", poolclass=NullPool, creator=connect)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
@@ -313,9 +314,8 @@ def _faults(connection: Connection) -> list[str]:
     if connection.dialect.name == "sqlite":
         said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check").all()]
         faults += [] if said == ["ok"] else said
-        faults += [
-            f"a broken reference: {tuple(row)}" for row in connection.exec_driver_sql("PRAGMA foreign_key_check")
-        ]
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        faults += [f"a broken reference: {tuple(row)}" for row in broken]
     try:
         rows = {table.name: select_rows(connection, table) for table in CHECKED}
     except DamagedRow as error:

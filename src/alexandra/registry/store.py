@@ -279,14 +279,17 @@ class Registry:
 
     def verify(self) -> list[str]:
         """Read and check everything: database, rows, history, every object. One sentence per fault; empty is well."""
-        faults = self.database.deep_check()
-        if not faults:
-            for version in self.search():
-                for name, digest in {**version.blobs, **version.scorecard}.items():
-                    try:
-                        self.objects.get(digest, f"{version.ref} {name}")
-                    except StorageError as error:
-                        faults.append(error.message)
+        try:
+            faults = self.database.deep_check()
+            versions = self.search() if not faults else []
+        except StorageError as error:
+            return [error.message]
+        for version in versions:
+            for name, digest in {**version.blobs, **version.scorecard}.items():
+                try:
+                    self.objects.get(digest, f"{version.ref} {name}")
+                except StorageError as error:
+                    faults.append(error.message)
         return faults
 
     def gc(self, older_than_seconds: float = DAY_SECONDS) -> list[str]:
