@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from alexandra.api import report
 from alexandra.api.models import open_registry
 from alexandra.errors import DataError, TaskError, UsageError
 from alexandra.lang.rules import default_rules, load_rules
@@ -27,7 +28,7 @@ from alexandra.storage import publish
 from alexandra.tables import Table
 from alexandra.train.evaluate import evaluate_table
 from alexandra.train.prepare import load_table, prepare
-from alexandra.train.solve import Options, Progress, Solution, silent
+from alexandra.train.solve import Options, Progress, Solution, explain_best, silent
 from alexandra.train.solve import solve as solve_task
 from alexandra.train.specialist import Specialist
 from alexandra.verifiers.loading import import_function
@@ -71,6 +72,7 @@ def solve(
         )
     settings = Options(seed=seed, **{**options, "runs": Path(options.get("runs", "runs"))})
     solution = solve_task(task, table, open_registry(registry), settings, progress)
+    solution = report.write(solution, explain_best(solution, settings), solution.folder / "report.html")
     if written is not None:
         solution = replace(solution, notes=(*solution.notes, _write_task(written, task)))
     return solution

@@ -117,7 +117,7 @@ def conclusion(solution: Solution) -> list[str]:
     elif version is not None:
         why = "its check failed" if not best.passed else "the gate refused it"
         if solution.gate is not None:
-            why += ": " + "; ".join(reason.words for reason in solution.gate.reasons if not reason.passed)
+            why += ": " + "; ".join(str(reason) for reason in solution.gate.reasons if not reason.passed)
         lines.append(f"experiment  {task} v{version.version} = {best.name} ({why})")
     if solution.report is not None:
         lines.append(f"report      {solution.report}")

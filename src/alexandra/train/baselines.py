@@ -86,7 +86,7 @@ class _Codes:
         codes = {}
         for name in features:
             column = table[name]
-            if column.kind != "number":
+            if column.kind not in ("number", "date"):
                 values, counts = np.unique(column.values.astype(str)[~column.missing], return_counts=True)
                 order = np.argsort(-counts, kind="stable")[: MAX_CODES - 1]
                 codes[name] = {str(values[i]): rank for rank, i in enumerate(order)}
@@ -108,7 +108,7 @@ class _Codes:
                 ]
                 columns.append(np.array(values, dtype=np.float64))
             else:
-                columns.append(np.where(column.missing, np.nan, column.values.astype(np.float64)))
+                columns.append(column.numbers())
         return np.stack(columns, axis=1)
 
 

@@ -34,7 +34,9 @@ def comparisons(data: Prepared, card: Scorecard, baseline: Scorecard, registry: 
             other, against = registry.scorecard(version), f"production v{version.version}"
         if other is None:
             return None
-        return [Comparison(against, paired(data.metric, card.outcomes, other.outcomes, data.task.split.seed))]
+        return [
+            Comparison(against, paired(data.metric, card.outcomes, other.outcomes, data.task.split.seed, method=test))
+        ]
 
     return find
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from alexandra.data import readers
-from alexandra.data.profile import Profile, profile
+from alexandra.data.profile import Profile, profile, strongest_words
 from alexandra.data.target import TargetEncoder
 from alexandra.errors import TaskError
 from alexandra.lang.task_spec import Split, Task, resolved
@@ -58,7 +58,8 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What reading and profiling decided, in words."""
-        return self.profile.warnings
+        strongest = strongest_words(self.profile)
+        return (*self.profile.warnings, strongest) if strongest else self.profile.warnings
 
     @property
     def test_rows(self) -> np.ndarray:

@@ -31,6 +31,7 @@ from alexandra.train.candidates import Candidate, candidates
 from alexandra.train.check import check, refuse_impossible
 from alexandra.train.crossfit import Fit, Settings, crossfit, fit_graph, train_specialist
 from alexandra.train.evaluate import outcomes_of, score
+from alexandra.train.explain import Explanation, explain
 from alexandra.train.prepare import Prepared, prepare
 from alexandra.train.specialist import Specialist
 
@@ -270,6 +271,15 @@ def refit_and_register(
         first = first or specialist
     assert first is not None
     return first, out
+
+
+def explain_best(solution: Solution, options: Options) -> Explanation:
+    """Importances and explained rows of the chosen specialist, on rows that it has not seen."""
+    data = solution.data
+    every = candidates(data.task, Path(data.task.folder), classification=data.classification, rows=data.table.n_rows)
+    chosen = next(one for one in every if one.name == solution.best)
+    settings = Settings(data.task.split.seed, 1, options.backend, float("inf"), solution.folder)
+    return explain(data, chosen, settings)
 
 
 def facts_of_run(data: Prepared) -> Mapping[str, object]:

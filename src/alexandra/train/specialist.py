@@ -53,7 +53,7 @@ class Specialist:
 
     def predict_raw(self, table: Table) -> np.ndarray:
         """Probabilities [rows, classes] for classification, values [rows] for regression, float64."""
-        x = self.encoder.transform(table)
+        x = self.encoder.transform(table.cast(self.encoder.kinds))
         name = self.graph.inputs[0].name
         parts = [
             next(iter(self.model.forward({name: x[i : i + BLOCK_ROWS]}).values())) for i in range(0, len(x), BLOCK_ROWS)
