@@ -32,6 +32,8 @@ struct Product {
     bool accumulate;
     int segment;
     ptrdiff_t a_segment;
+    bool relu;          // negative results become 0
+    const float* gate;  // laid out like C, or null: results become 0 where the gate is not positive
 };
 
 enum class Unary { relu, leaky_relu, elu, gelu, silu, sigmoid, softplus, tanh };

@@ -59,7 +59,8 @@ std::vector<Rows> input_rows(const Plan& plan, const std::vector<Array>& arrays)
 
 void forward(Network& network, const std::vector<Array>& inputs, std::vector<Floats>& outputs) {
     const std::vector<Rows> rows = input_rows(network.plan(), inputs);
-    if (outputs.size() != network.plan().outputs.size()) throw Error(Status::invalid_argument, "wrong number of outputs");
+    if (outputs.size() != network.plan().outputs.size())
+        throw Error(Status::invalid_argument, "wrong number of outputs");
     std::vector<float*> places;
     for (size_t i = 0; i < outputs.size(); ++i) {
         const Node& node = network.plan().nodes[size_t(network.plan().outputs[i])];
@@ -72,7 +73,8 @@ void forward(Network& network, const std::vector<Array>& inputs, std::vector<Flo
 }
 
 // Nodes, program and losses cross as tuples; native.py builds them.
-using NodeTuple = std::tuple<std::string, std::string, std::vector<int>, std::vector<int>, std::vector<int>, std::vector<double>>;
+using Ints = std::vector<int>;
+using NodeTuple = std::tuple<std::string, std::string, Ints, Ints, Ints, std::vector<double>>;
 using LossTuple = std::tuple<int, int, double, Array>;
 
 std::vector<NodeSpec> node_specs(const std::vector<NodeTuple>& tuples) {

@@ -1,5 +1,6 @@
 #include "naive.h"
 
+#include <bit>
 #include <cmath>
 
 namespace alexandra {
@@ -7,6 +8,13 @@ namespace alexandra {
 namespace {
 
 float multiply_add(float a, float b, float c, bool fused) { return fused ? std::fma(a, b, c) : a * b + c; }
+
+float reciprocal(float x, bool fused) {
+    x = std::fmin(x, 1e37f);
+    float y = std::bit_cast<float>(0x7ef311c7 - std::bit_cast<int32_t>(x));
+    for (int i = 0; i < 3; ++i) y = multiply_add(y, multiply_add(-x, y, 1.0f, fused), y, fused);
+    return y;
+}
 
 }  // namespace
 
@@ -38,7 +46,7 @@ void adam_naive(size_t n, float* w, const float* g, float* m, float* v, const Ad
         m[i] = multiply_add(m[i], s.beta1, grad * s.one_minus_beta1, fused);
         v[i] = multiply_add(v[i], s.beta2, grad * grad * s.one_minus_beta2, fused);
         const float denominator = multiply_add(std::sqrt(v[i]), s.inverse_root, s.eps, fused);
-        w[i] = multiply_add(w[i], s.keep, -(m[i] * s.rate) / denominator, fused);
+        w[i] = multiply_add(-(m[i] * s.rate), reciprocal(denominator, fused), w[i] * s.keep, fused);
     }
 }
 

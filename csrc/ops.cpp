@@ -50,7 +50,7 @@ void dense_forward(const Pass& pass, int node, Blocks blocks) {
             .c = pass.value(node, blocks.first) + ptrdiff_t(g) * y.width * lanes,
             .c_m = lanes, .c_block = ptrdiff_t(pass.slab(node)),
             .start = y.params.size() > 1 ? pass.weight(y.params[1]) : nullptr,
-            .accumulate = false, .segment = x.width, .a_segment = 0,
+            .accumulate = false, .segment = x.width, .a_segment = 0, .relu = y.relu, .gate = nullptr,
         });
 }
 
@@ -68,6 +68,7 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
                                           pass.saved(node) + size_t(g) * padded * size_t(capacity), capacity);
         float* dx = pass.gradient(y.inputs[0], blocks.first);
         if (!dx) continue;
+        const float* gate = pass.value(y.inputs[0], blocks.first) + ptrdiff_t(g) * x.width * lanes;
         pass.kernels.product({
             .m = x.width, .n = lanes, .k = y.width, .blocks = blocks.count(),
             .a = pass.weight(y.params[0]), .a_m = 1, .a_k = w.stride,
@@ -75,6 +76,7 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
             .b_k = lanes, .b_block = ptrdiff_t(pass.slab(node)),
             .c = dx + ptrdiff_t(g) * x.width * lanes, .c_m = lanes, .c_block = ptrdiff_t(pass.slab(y.inputs[0])),
             .start = nullptr, .accumulate = accumulates(pass, node, 0), .segment = y.width, .a_segment = 0,
+            .relu = false, .gate = pass.flow->gated[size_t(node)] ? gate : nullptr,
         });
     }
 }
@@ -112,10 +114,10 @@ void dense_gradients(const Pass& pass, int node, Part part) {
                 .c = pass.weight_gradient(y.params[0]) + first * w.stride + column, .c_m = w.stride, .c_block = kPanel,
                 .start = nullptr,
                 .accumulate = g > 0 || pass.flow->accumulate_params[size_t(node)][0],
-                .segment = lanes, .a_segment = ptrdiff_t(pass.slab(node)),
+                .segment = lanes, .a_segment = ptrdiff_t(pass.slab(node)), .relu = false, .gate = nullptr,
             });
         }
-    if (y.params.size() > 1) bias_gradients(pass, node, 1, {first, last});
+    if (y.params.size() > 1) bias_gradients(pass, node, 1, part.of(y.width, kStripes));
 }
 
 // --- embedding: rows of a table; param [vocab][size] --------------------------------------------------------
@@ -148,7 +150,7 @@ void embedding_gradients(const Pass& pass, int node, Part part) {
     const auto [first, last] = part.of(y.width, 16);
     float* out = pass.weight_gradient(y.params[0]);
     if (!pass.flow->accumulate_params[size_t(node)][0])
-        for (int r = 0; r < table.rows && first < last; ++r) clear(out + r * table.stride + first, size_t(last - first));
+        for (int r = 0; r < table.rows; ++r) clear(out + r * table.stride + first, size_t(last - first));
     for (int row = 0; row < pass.rows; ++row)
         for (int g = 0; g < y.groups; ++g) {
             int32_t id;
@@ -163,6 +165,7 @@ void embedding_gradients(const Pass& pass, int node, Part part) {
 template <Unary kind>
 void activation_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
+    if (y.in_place) return;
     pass.kernels.unary_forward(kind, pass.slab(node) * size_t(blocks.count()), pass.value(y.inputs[0], blocks.first),
                                pass.value(node, blocks.first), y.numbers.empty() ? 0.0f : float(y.numbers[0]));
 }
@@ -235,7 +238,7 @@ void norm_gradients(const Pass& pass, int node, Part part) {
     const Node& y = node_of(pass, node);
     const bool centred = y.params.size() > 1;
     const int lanes = pass.lanes(), per_group = centred ? 2 : 1;
-    const auto [first, last] = part.of(y.width);
+    const auto [first, last] = part.of(y.width, kStripes);
     pass.kernels.row_sums({
         .width = y.width, .groups = y.groups, .lanes = lanes, .blocks = pass.blocks(),
         .dy = pass.gradient(node, 0), .x = pass.value(y.inputs[0], 0), .block_stride = ptrdiff_t(pass.slab(node)),

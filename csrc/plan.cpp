@@ -9,11 +9,11 @@ namespace alexandra {
 
 namespace {
 
-// Rows of a matrix start 64-byte aligned and avoid strides of a multiple of 2 KiB, whose rows would fall into
-// one set of the first-level cache.
+// Rows of a matrix start 64-byte aligned and avoid strides of a multiple of 1 KiB, whose rows would fall into
+// few sets of the first-level cache.
 ptrdiff_t padded_stride(int cols) {
     const size_t stride = round_up(size_t(cols), 16);
-    return ptrdiff_t(stride % 512 ? stride : stride + 16);
+    return ptrdiff_t(stride % 256 ? stride : stride + 16);
 }
 
 int product_of(const std::vector<int>& shape, size_t count, const std::string& name) {
@@ -82,11 +82,37 @@ Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights) : params(
         if (spec.op == "output") outputs.push_back(int(i));
         nodes.push_back(std::move(node));
     }
+    join_relus();
+}
+
+// How many times the value of each node is read.
+std::vector<int> Plan::readers() const {
+    std::vector<int> count(nodes.size());
+    for (const Node& node : nodes)
+        for (int input : node.inputs) ++count[size_t(input)];
+    return count;
+}
+
+void Plan::join_relus() {
+    const std::vector<int> count = readers();
+    for (Node& node : nodes) {
+        if (std::string(node.op->name) != "relu") continue;
+        Node& source = nodes[size_t(node.inputs[0])];
+        if (std::string(source.op->name) != "dense" || count[size_t(node.inputs[0])] != 1) continue;
+        source.relu = node.in_place = true;
+        node.root = node.inputs[0];
+    }
+    for (Node& node : nodes) node.root = nodes[size_t(node.root)].root;  // aliases of those relus
 }
 
 Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
-    : forward(plan.nodes.size()), backward(plan.nodes.size()), has_gradient(plan.nodes.size()) {
+    : forward(plan.nodes.size()),
+      backward(plan.nodes.size()),
+      has_gradient(plan.nodes.size()),
+      gated(plan.nodes.size()) {
+    std::vector<int> readers = plan.readers();
     for (LossSpec& loss : losses) {
+        ++readers[size_t(loss.node)];
         const size_t root = size_t(plan.nodes[size_t(loss.node)].root);
         forward[size_t(loss.node)] = 1;
         loss.accumulate = has_gradient[root];
@@ -100,8 +126,9 @@ Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
         if (!forward[i]) continue;
         for (int input : node.inputs) forward[size_t(input)] = 1;
         accumulate[i].resize(node.inputs.size());
-        if (node.op->alias || !has_gradient[i]) continue;
-        backward[i] = 1;
+        if (node.op->alias || !has_gradient[size_t(node.root)]) continue;
+        backward[i] = !(node.in_place && gated[i]);  // gated: by the dense that reads it
+        if (node.in_place) continue;
         for (int param : node.params) {
             accumulate_params[i].push_back(touched[size_t(param)]);
             touched[size_t(param)] = 1;
@@ -111,6 +138,9 @@ Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
             if (!plan.nodes[root].trains) continue;
             accumulate[i][j] = has_gradient[root];
             has_gradient[root] = 1;
+            const size_t input = size_t(node.inputs[j]);
+            if (std::string(node.op->name) == "dense" && plan.nodes[input].in_place && readers[input] == 1)
+                gated[i] = gated[input] = 1;
         }
     }
 }
@@ -160,7 +190,8 @@ Layout::Layout(const Plan& plan, int max_rows)
         buffers[i] = {i, i, size_t(node.root) == i ? size_t(node.features()) * rows : 0, 0, &value[i]};
         for (int input : node.inputs) buffers[size_t(plan.nodes[size_t(input)].root)].last = i;
         if (std::string(node.op->name) == "output") buffers[size_t(node.root)].last = n;
-        if (const size_t per_row = node.op->saved(plan, node, false)) scratch.push_back({i, i, per_row * rows, 0, &saved[i]});
+        if (const size_t per_row = node.op->saved(plan, node, false))
+            scratch.push_back({i, i, per_row * rows, 0, &saved[i]});
     }
     buffers.insert(buffers.end(), scratch.begin(), scratch.end());
     std::stable_sort(buffers.begin(), buffers.end(), [](const Buffer& a, const Buffer& b) { return a.size > b.size; });

@@ -65,6 +65,8 @@ struct Node {
     bool integer;
     int root;     // the node whose memory this one shows (itself, or an alias' source)
     bool trains;  // depends on a parameter
+    bool relu = false;      // a dense whose only reader is a relu, which it applies itself
+    bool in_place = false;  // that relu: its value and gradient are those of the dense
     int features() const { return groups * width; }
 };
 
@@ -73,7 +75,10 @@ struct Plan {
     std::vector<Node> nodes;
     std::vector<Param> params;
     std::vector<int> inputs, outputs;
-    const Node& root(int node) const { return nodes[size_t(nodes[size_t(node)].root)]; }
+    std::vector<int> readers() const;  // how often each value is read
+
+private:
+    void join_relus();
 };
 
 enum class LossKind { cross_entropy, binary_cross_entropy, squared_error };
@@ -91,6 +96,7 @@ struct Flow {
     std::vector<char> forward;                         // node is an ancestor of a loss
     std::vector<char> backward;                        // node has a gradient to pass on
     std::vector<char> has_gradient;                    // root has a gradient slab
+    std::vector<char> gated;  // a relu in place, and the dense that reads it alone and does its backward
     std::vector<std::vector<char>> accumulate;         // [node][input]
     std::vector<std::vector<char>> accumulate_params;  // [node][param]
 };

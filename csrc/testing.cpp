@@ -24,7 +24,8 @@ using Words = nb::ndarray<uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // An aligned copy of a matrix with a padded stride.
 struct Aligned {
-    explicit Aligned(const Matrix& x) : stride(ptrdiff_t(round_up(x.shape(1), 16))), memory(x.shape(0) * size_t(stride)) {
+    explicit Aligned(const Matrix& x)
+        : stride(ptrdiff_t(round_up(x.shape(1), 16))), memory(x.shape(0) * size_t(stride)) {
         for (size_t r = 0; r < x.shape(0); ++r)
             std::memcpy(memory.data() + r * size_t(stride), x.data() + r * x.shape(1), x.shape(1) * sizeof(float));
     }
@@ -46,6 +47,7 @@ void product(const std::string& isa, Matrix a, Matrix b, Matrix c, bool across, 
         .b = fb.memory.data(), .b_k = fb.stride, .b_block = 0,
         .c = fc.memory.data(), .c_m = fc.stride, .c_block = 0,
         .start = nullptr, .accumulate = accumulate, .segment = int(b.shape(0)), .a_segment = 0,
+        .relu = false, .gate = nullptr,
     };
     naive ? product_naive(p, kernels.fused) : kernels.product(p);
     fc.copy_to(c);

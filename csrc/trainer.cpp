@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 namespace alexandra {
 
@@ -191,41 +192,60 @@ float Trainer::clip_scale() {
     return float(std::min(1.0, program_.clip_norm / (std::sqrt(sum) + 1e-6)));
 }
 
-void Trainer::update_range(int64_t step, float scale, size_t first, size_t last, bool decays) {
-    const double lr = program_.lr * program_.schedule(step);
+// Adam's and AdamW's numbers at a step, with decay.
+AdamStep Trainer::adam_step(int64_t step, float scale) const {
+    const double lr = program_.lr * program_.schedule(step), t = double(step + 1);
+    const bool decoupled = program_.optimizer == Optimizer::adamw;
+    return {
+        .beta1 = float(program_.beta1),
+        .one_minus_beta1 = float(1.0 - program_.beta1),
+        .beta2 = float(program_.beta2),
+        .one_minus_beta2 = float(1.0 - program_.beta2),
+        .rate = float(lr / (1.0 - std::pow(program_.beta1, t))),
+        .inverse_root = float(1.0 / std::sqrt(1.0 - std::pow(program_.beta2, t))),
+        .eps = float(program_.eps),
+        .keep = decoupled ? float(1.0 - lr * program_.weight_decay) : 1.0f,
+        .l2 = decoupled ? 0.0f : float(program_.weight_decay),
+        .scale = scale,
+    };
+}
+
+// Floats [first, last) of all parameters.
+template <typename Step>
+void Trainer::update_range(const Step& step, size_t first, size_t last) {
+    if (first >= last) return;
     float* w = engine_->weights.data() + first;
     const float* g = gradients_.data() + first;
-    if (program_.optimizer == Optimizer::sgd) {
-        engine_->kernels.sgd(last - first, w, g, moments_.empty() ? nullptr : moments_[0].data() + first,
-                             {float(lr), float(program_.momentum), float(program_.weight_decay), scale});
-        return;
-    }
-    const bool decoupled = program_.optimizer == Optimizer::adamw;
-    const double t = double(step + 1);
-    engine_->kernels.adam(last - first, w, g, moments_[0].data() + first, moments_[1].data() + first,
-                          {
-                              .beta1 = float(program_.beta1),
-                              .one_minus_beta1 = float(1.0 - program_.beta1),
-                              .beta2 = float(program_.beta2),
-                              .one_minus_beta2 = float(1.0 - program_.beta2),
-                              .rate = float(lr / (1.0 - std::pow(program_.beta1, t))),
-                              .inverse_root = float(1.0 / std::sqrt(1.0 - std::pow(program_.beta2, t))),
-                              .eps = float(program_.eps),
-                              .keep = decoupled && decays ? float(1.0 - lr * program_.weight_decay) : 1.0f,
-                              .l2 = decoupled ? 0.0f : float(program_.weight_decay),
-                              .scale = scale,
-                          });
+    float* m = moments_.empty() ? nullptr : moments_[0].data() + first;
+    if constexpr (std::is_same_v<Step, SgdStep>)
+        engine_->kernels.sgd(last - first, w, g, m, step);
+    else
+        engine_->kernels.adam(last - first, w, g, m, moments_[1].data() + first, step);
+}
+
+// Matrices come first and may decay otherwise than vectors.
+template <typename Step>
+void Trainer::update_all(const Step& matrices, const Step& vectors) {
+    const size_t border = engine_->weights.matrix_floats() / 16, all = engine_->weights.floats() / 16;
+    engine_->pool.split([&](Part part) {
+        const auto [first, last] = part.of(int(border));
+        update_range(matrices, size_t(first) * 16, size_t(last) * 16);
+        const auto [begin, end] = part.of(int(all - border));
+        update_range(vectors, (border + size_t(begin)) * 16, (border + size_t(end)) * 16);
+    });
 }
 
 void Trainer::update(int64_t step) {
     const float scale = clip_scale();
-    const size_t matrices = engine_->weights.matrix_floats() / 16, all = engine_->weights.floats() / 16;
-    engine_->pool.split([&](Part part) {
-        const auto [first, last] = part.of(int(matrices));
-        if (first < last) update_range(step, scale, size_t(first) * 16, size_t(last) * 16, true);
-        const auto [begin, end] = part.of(int(all - matrices));
-        if (begin < end) update_range(step, scale, (matrices + size_t(begin)) * 16, (matrices + size_t(end)) * 16, false);
-    });
+    if (program_.optimizer == Optimizer::sgd) {
+        const SgdStep sgd{float(program_.lr * program_.schedule(step)), float(program_.momentum),
+                          float(program_.weight_decay), scale};
+        return update_all(sgd, sgd);
+    }
+    const AdamStep matrices = adam_step(step, scale);
+    AdamStep vectors = matrices;
+    if (program_.optimizer == Optimizer::adamw) vectors.keep = 1.0f;
+    update_all(matrices, vectors);
 }
 
 void Trainer::run(int64_t count, double* losses) {

@@ -63,7 +63,11 @@ private:
     double total_loss(const Pass& pass) const;
     float clip_scale();
     void update(int64_t step);
-    void update_range(int64_t step, float scale, size_t first, size_t last, bool decays);
+    AdamStep adam_step(int64_t step, float scale) const;
+    template <typename Step>
+    void update_all(const Step& matrices, const Step& vectors);
+    template <typename Step>
+    void update_range(const Step& step, size_t first, size_t last);
 
     std::shared_ptr<Engine> engine_;
     Plan plan_;

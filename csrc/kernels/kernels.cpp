@@ -7,6 +7,8 @@
 #include <arm_neon.h>
 #endif
 
+#include <utility>
+
 #include "kernels.h"
 #include "philox.h"
 

@@ -111,26 +111,47 @@ static void rmsnorm_backward(Groups s, const float* x, const float* gain, const 
     });
 }
 
-// Row r goes into stripe r % 16, group after group: a block of 32 lanes fills the stripes twice.
-static void row_sums(const RowSums& p) {
-    for (int f = p.first; f < p.last; ++f) {
-        alignas(64) float s[kStripes] = {};
-        for (int g = 0; g < p.groups; ++g)
-            for (int block = 0; block < p.blocks; ++block) {
-                const ptrdiff_t at = block * p.block_stride + ptrdiff_t(g * p.width + f) * p.lanes;
-                const ptrdiff_t saved = block * p.saved_block + g * p.saved_group;
-                for (int lane = 0; lane < p.lanes; lane += W) {
-                    float* stripe = s + lane % kStripes;
-                    const V dy = load(p.dy + at + lane);
-                    if (!p.x) {
-                        store(stripe, load(stripe) + dy);
-                        continue;
+// The 16 stripes of feature f: row r goes into stripe r % 16, group after group.
+template <bool scaled, bool centred>
+static ALEXANDRA_INLINE void feature_stripes(const RowSums& p, int f, V (&s)[kStripes / W]) {
+    for (int v = 0; v < kStripes / W; ++v) s[v] = V{};
+    for (int g = 0; g < p.groups; ++g)
+        for (int block = 0; block < p.blocks; ++block) {
+            const ptrdiff_t at = block * p.block_stride + ptrdiff_t(g * p.width + f) * p.lanes;
+            const ptrdiff_t saved = block * p.saved_block + g * p.saved_group;
+            for (int lane = 0; lane < p.lanes; lane += kStripes)
+                for (int v = 0; v < kStripes / W; ++v) {
+                    const int i = lane + v * W;
+                    if constexpr (scaled) {
+                        const V x = load(p.x + at + i) - (centred ? load(p.mean + saved + i) : V{});
+                        s[v] = fma(load(p.dy + at + i), x * load(p.scale + saved + i), s[v]);
+                    } else {
+                        s[v] += load(p.dy + at + i);
                     }
-                    const V x = load(p.x + at + lane);
-                    const V centred = p.mean ? x - load(p.mean + saved + lane) : x;
-                    store(stripe, fma(dy, centred * load(p.scale + saved + lane), load(stripe)));
                 }
-            }
-        p.out[f] = (p.accumulate ? p.out[f] : 0.0f) + tree(s);
+        }
+}
+
+// W features side by side: the tree's wide steps within a feature, the rest across a transposed tile.
+template <bool scaled, bool centred>
+static void row_sums_of(const RowSums& p) {
+    for (int first = p.first; first < p.last; first += W) {
+        V t[W];
+        for (int j = 0; j < W; ++j) {
+            V s[kStripes / W] = {};
+            if (first + j < p.last) feature_stripes<scaled, centred>(p, first + j, s);
+            for (int half = kStripes / W / 2; half; half /= 2)
+                for (int v = 0; v < half; ++v) s[v] += s[v + half];
+            t[j] = s[0];
+        }
+        transpose(t);
+        for (int half = W / 2; half; half /= 2)
+            for (int j = 0; j < half; ++j) t[j] += t[j + half];
+        store(p.out + first, (p.accumulate ? load(p.out + first) : V{}) + t[0]);
     }
+}
+
+static void row_sums(const RowSums& p) {
+    if (p.mean) return row_sums_of<true, true>(p);
+    return p.x ? row_sums_of<true, false>(p) : row_sums_of<false, false>(p);
 }

@@ -1,15 +1,28 @@
 // Optimiser steps over n floats, n a multiple of 16 (padding has gradient 0 and stays 0).
 
+// 1 / x for 1e-37 < x within 2 units in the last place: three Newton steps from a guess by the exponent, because
+// the divider is already busy with the square root. Beyond 1e37 it is that of 1e37.
+static inline V reciprocal(V x) {
+    x = vmin(splat(1e37f), x);
+    V y = floats(0x7ef311c7 - bits(x));
+    for (int i = 0; i < 3; ++i) y = fma(y, fnma(x, y, splat(1.0f)), y);
+    return y;
+}
+
+// The settings are copied into registers: `w` may alias them as far as the compiler knows.
 static void adam(size_t n, float* w, const float* g, float* m, float* v, const AdamStep& s) {
+    const V beta1 = splat(s.beta1), rest1 = splat(s.one_minus_beta1), beta2 = splat(s.beta2);
+    const V rest2 = splat(s.one_minus_beta2), rate = splat(s.rate), inverse_root = splat(s.inverse_root);
+    const V eps = splat(s.eps), keep = splat(s.keep), l2 = splat(s.l2), scale = splat(s.scale);
     for (size_t i = 0; i < n; i += W) {
         const V weight = load(w + i);
-        const V grad = fma(splat(s.l2), weight, load(g + i) * s.scale);
-        const V first = fma(load(m + i), splat(s.beta1), grad * s.one_minus_beta1);
-        const V second = fma(load(v + i), splat(s.beta2), grad * grad * s.one_minus_beta2);
-        const V denominator = fma(root(second), splat(s.inverse_root), splat(s.eps));
+        const V grad = fma(l2, weight, load(g + i) * scale);
+        const V first = fma(load(m + i), beta1, grad * rest1);
+        const V second = fma(load(v + i), beta2, grad * grad * rest2);
+        const V denominator = fma(root(second), inverse_root, eps);
         store(m + i, first);
         store(v + i, second);
-        store(w + i, fma(weight, splat(s.keep), -(first * s.rate) / denominator));
+        store(w + i, fnma(first * rate, reciprocal(denominator), weight * keep));
     }
 }
 
@@ -21,7 +34,7 @@ static void sgd(size_t n, float* w, const float* g, float* m, const SgdStep& s) 
             step = fma(load(m + i), splat(s.momentum), step);
             store(m + i, step);
         }
-        store(w + i, fma(step, splat(-s.rate), weight));
+        store(w + i, fnma(step, splat(s.rate), weight));
     }
 }
 

@@ -8,29 +8,53 @@ constexpr int kTileM = 6, kTileN = 2;
 constexpr int kTileM = 4, kTileN = 2;
 #endif
 
+constexpr int kCut = 128;
+
+// The accumulators of one tile. Loops over them are unrolled by hand, or GCC keeps them in memory.
 template <int M, int N>
 struct Tile {
     V acc[M][N];
 
-    void begin(const Product& p, const float* start, const float* c) {
-        for (int m = 0; m < M; ++m)
-            for (int n = 0; n < N; ++n)
-                acc[m][n] = p.accumulate ? load(c + m * p.c_m + n * W) : splat(start ? start[m] : 0.0f);
+    ALEXANDRA_INLINE void begin(const Product& p, const float* start, const float* c) {
+        if (p.accumulate)
+            unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
+                unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { acc[m][n] = load(c + m * p.c_m + n * W); });
+            });
+        else
+            unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
+                const V x = start ? splat(start[m]) : V{};
+                unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { acc[m][n] = x; });
+            });
     }
 
-    void end(const Product& p, float* c) const {
-        for (int m = 0; m < M; ++m)
-            for (int n = 0; n < N; ++n) store(c + m * p.c_m + n * W, acc[m][n]);
+    template <typename F>
+    ALEXANDRA_INLINE void put(const Product& p, float* c, F f) const {
+        unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
+            unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA {
+                float* at = c + m * p.c_m + n * W;
+                store(at, f(acc[m][n], at));
+            });
+        });
     }
 
-    // One step of k: B's row against M values of A that lie `stride` apart.
-    inline __attribute__((always_inline)) void step(const float* a, ptrdiff_t stride, const float* b) {
+    ALEXANDRA_INLINE void end(const Product& p, float* c) const {
+        if (p.relu)
+            put(p, c, [](V x, float*) ALEXANDRA_INLINE_LAMBDA { return x > 0.0f ? x : V{}; });
+        else if (const float* gate = p.gate)
+            put(p, c, [&](V x, float* at) ALEXANDRA_INLINE_LAMBDA { return load(gate + (at - p.c)) > 0.0f ? x : V{}; });
+        else
+            put(p, c, [](V x, float*) ALEXANDRA_INLINE_LAMBDA { return x; });
+    }
+
+    // One step of k: B's row against M values of A.
+    template <typename A>
+    ALEXANDRA_INLINE void step(A a, const float* b) {
         V row[N];
-        for (int n = 0; n < N; ++n) row[n] = load(b + n * W);
-        for (int m = 0; m < M; ++m) {
-            const V x = splat(a[m * stride]);
-            for (int n = 0; n < N; ++n) acc[m][n] = fma(x, row[n], acc[m][n]);
-        }
+        unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { row[n] = load(b + n * W); });
+        unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
+            const V x = splat(a(m));
+            unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { acc[m][n] = fma(x, row[n], acc[m][n]); });
+        });
     }
 };
 
@@ -39,7 +63,8 @@ template <int M, int N>
 static void tile_across(const Product& p, const float* a, const float* b, const float* start, float* c) {
     Tile<M, N> tile;
     tile.begin(p, start, c);
-    for (int k = 0; k < p.k; ++k) tile.step(a + k * p.a_k, 1, b + k * p.b_k);
+    for (int k = 0; k < p.k; ++k, a += p.a_k, b += p.b_k)
+        tile.step([&](auto m) ALEXANDRA_INLINE_LAMBDA { return a[m]; }, b);
     tile.end(p, c);
 }
 
@@ -50,8 +75,10 @@ static void tile_along(const Product& p, const float* a, const float* b, const f
     tile.begin(p, start, c);
     for (int left = p.k; left > 0; left -= p.segment, a += p.a_segment) {
         const int steps = left < p.segment ? left : p.segment;
-        const float* s = a;
-        for (int k = 0; k < steps; ++k, ++s, b += p.b_k) tile.step(s, p.a_m, b);
+        const float* rows[M];
+        unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA { rows[m] = a + m * p.a_m; });
+        for (ptrdiff_t k = 0; k < steps; ++k, b += p.b_k)
+            tile.step([&](auto m) ALEXANDRA_INLINE_LAMBDA { return rows[m][k]; }, b);
     }
     tile.end(p, c);
 }
@@ -74,7 +101,7 @@ template <int N>
 using Tiles = TileTable<N, 1, 2, 3, 4>;
 #endif
 
-static void product(const Product& p) {
+static void product_block(const Product& p) {
     const int tiles = (p.m + kTileM - 1) / kTileM;  // of nearly equal height
     const bool along = p.a_k == 1;
     int m = 0;
@@ -91,5 +118,19 @@ static void product(const Product& p) {
             for (; n < p.n; n += W) one(p, p.a + m * p.a_m, b + n, start, c + n);
         }
         m += height;
+    }
+}
+
+// Long sums of backward are cut, in order, so that what a tile reads stays in the first-level cache.
+static void product(const Product& p) {
+    if (p.a_k == 1) return product_block(p);
+    Product part = p;
+    for (int k = 0; k < p.k; k += kCut) {
+        part.k = p.k - k < kCut ? p.k - k : kCut;
+        part.a = p.a + k * p.a_k;
+        part.b = p.b + k * p.b_k;
+        part.accumulate = p.accumulate || k > 0;
+        part.gate = k + kCut < p.k ? nullptr : p.gate;
+        product_block(part);
     }
 }

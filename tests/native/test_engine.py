@@ -16,6 +16,7 @@ from alexandra.rng import derive
 
 _native = pytest.importorskip("alexandra._native", reason="the native engine is not built")
 from alexandra.backends.native import NativeModel  # noqa: E402  (needs the module above)
+from alexandra.backends.reference import ReferenceModel  # noqa: E402
 
 ISAS = _native.available_isas()
 FEATURES, CLASSES = 21, 5
@@ -107,6 +108,37 @@ def test_instruction_sets_agree(isa: str) -> None:
     assert other_loss == pytest.approx(loss, rel=1e-5)
     for name, wanted in grads.items():
         np.testing.assert_allclose(other_grads[name], wanted, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def relu_network(kind: str) -> Graph:
+    """A relu whose dense, reader or both may be joined with it: a chain, two readers, an output that shows it."""
+    middle = {"chain": ("r",), "two readers": ("r", "r2"), "shown": ("r",), "both paths": ("r", "h")}[kind]
+    nodes = [
+        Node("x", "input", (), {"shape": FEATURES}),
+        Node("h", "dense", ("x",), {"size": 40}),
+        Node("r", "relu", ("h",)),
+        Node("r2", "dense", ("r",), {"size": 7, "activation": "relu"}),
+        Node("m", "dense", middle, {"size": 33, "activation": "relu"}),
+        Node("y", "output", ("m",) if kind == "two readers" else ("m", "r2"), {"size": CLASSES}),
+        Node("z", "output", ("r",) if kind == "shown" else ("m",)),
+    ]
+    return make_graph(kind, nodes)
+
+
+@pytest.mark.parametrize("kind", ["chain", "two readers", "shown", "both paths"])
+def test_a_relu_joined_with_its_dense_is_the_same_relu(kind: str) -> None:
+    graph, x = relu_network(kind), {"x": data(45)[0]["x"]}
+    weights = initialise(graph, 2)
+    ours, reference = NativeModel(graph, weights), ReferenceModel(graph, weights)
+    wanted = reference.forward(x)
+    targets = {name: array + derive(1, name).normal(array.size).reshape(array.shape) for name, array in wanted.items()}
+    for name, array in ours.forward(x).items():
+        np.testing.assert_allclose(array, wanted[name], rtol=1e-5, atol=1e-5)
+    loss, grads = ours.loss_and_grads(x, targets, MSE())
+    exact_loss, exact = reference.loss_and_grads(x, targets, MSE())
+    assert loss == pytest.approx(exact_loss, rel=1e-5)
+    for name, array in grads.items():
+        np.testing.assert_allclose(array, exact[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_loss_and_grads_is_the_first_step_of_a_run_in_order() -> None:
