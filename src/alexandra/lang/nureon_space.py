@@ -292,9 +292,7 @@ def spaces_around(space: Space) -> Iterator[Space]:
         current = current.parent
 
 
-def resolve(
-    ref: NameRef, as_target: bool = False, in_instances: bool = True
-) -> tuple[Entity, tuple[Pick, ...]] | None:
+def resolve(ref: NameRef, as_target: bool = False, in_instances: bool = True) -> tuple[Entity, tuple[Pick, ...]] | None:
     """The entity that `ref` names and the selections on it, or None.
 
     Brackets may also be pieces of the name (h[0] is h_0): where the plain name is nothing, and first of all in the
