@@ -208,6 +208,27 @@ def test_an_older_copy_of_the_database_is_refused(registry, register):
         registry.search()
 
 
+def test_damage_in_a_write_ahead_log_that_a_crash_left_is_found(registry, register, tmp_path):
+    """SQLite would drop the damaged transactions and all later ones without a word."""
+    register("a")
+    home = registry.database.path.parent
+    reader = sqlite3.connect(home / "registry.db", isolation_level=None)
+    reader.execute("SELECT * FROM head").fetchone()
+    register("b"), register("c")  # the open reader keeps the log from being folded into the database
+    left = shutil.copytree(home, tmp_path / "left", ignore=shutil.ignore_patterns("*-shm"))
+    reader.close()
+    log, data = left / "registry.db-wal", (left / "registry.db-wal").read_bytes()
+    assert len(data) > 10_000
+    database = (left / "registry.db").read_bytes()
+    for draw in derive(6, "log").uniform(4 * 150).reshape(150, 4):
+        log.write_bytes(damaged(data, draw))
+        with pytest.raises(StorageError, match=r"registry\.db' (has lost its last \d transactions|is damaged)"):
+            Registry(left).search()
+        (left / "registry.db").write_bytes(database)
+    log.write_bytes(data)
+    assert [version.name for version in Registry(left).search()] == ["c", "b", "a"]
+
+
 def test_a_registry_of_another_schema_is_refused(registry, register):
     register("a")
     path = registry.database.path
