@@ -109,6 +109,8 @@ struct Kernels {
 
     // For tests: an elementary function by number (exp, log, tanh, expm1, normal cdf, sigmoid, softplus).
     void (*elementary)(int which, size_t n, const float* x, float* y);
+    // For benchmarks: multiply-adds in registers; returns how many it did. `sink` takes 256 floats.
+    uint64_t (*multiply_adds)(int rounds, float* sink);
 };
 
 struct RowSums {

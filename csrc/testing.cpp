@@ -5,6 +5,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "arena.h"
@@ -81,6 +82,14 @@ void adam(const std::string& isa, Matrix state, bool naive) {
     s.copy_to(state);
 }
 
+double multiply_adds_per_second(const std::string& isa) {
+    const Kernels& kernels = choose_kernels(isa);
+    Memory sink(256);
+    const auto began = std::chrono::steady_clock::now();
+    const uint64_t count = kernels.multiply_adds(200000, sink.data());
+    return double(count) / std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
 }  // namespace
 
 void bind_testing(nb::module_& m) {
@@ -88,6 +97,7 @@ void bind_testing(nb::module_& m) {
     t.def("product", &product, "isa"_a, "a"_a, "b"_a, "c"_a, "across"_a, "accumulate"_a, "naive"_a);
     t.def("elementary", &elementary, "isa"_a, "which"_a, "x"_a, "y"_a);
     t.def("sum_of_squares", &sum_of_squares, "isa"_a, "x"_a, "naive"_a);
+    t.def("multiply_adds_per_second", &multiply_adds_per_second, "isa"_a);
     t.def("adam", &adam, "isa"_a, "state"_a, "naive"_a);
     t.def("philox_words", [](const std::string& isa, uint64_t key, uint64_t nonce, uint32_t lane, uint64_t start,
                              Words out) {

@@ -55,6 +55,7 @@ constexpr Kernels kTable = {
     .rows_from_slab = rows_from_slab,
     .philox_words = philox_words,
     .elementary = elementary,
+    .multiply_adds = multiply_adds,
 };
 }  // namespace
 

@@ -134,3 +134,15 @@ static void product(const Product& p) {
         product_block(part);
     }
 }
+
+// What this processor can do at most: independent multiply-adds, nothing loaded or stored.
+static uint64_t multiply_adds(int rounds, float* sink) {
+    constexpr int count = 12;
+    V acc[count];
+    const V a = splat(0.999f), b = splat(1e-3f);
+    unroll<count>([&](auto i) ALEXANDRA_INLINE_LAMBDA { acc[i] = splat(float(i)); });
+    for (int r = 0; r < rounds; ++r)
+        unroll<count>([&](auto i) ALEXANDRA_INLINE_LAMBDA { acc[i] = fma(acc[i], a, b); });
+    unroll<count>([&](auto i) ALEXANDRA_INLINE_LAMBDA { store(sink, acc[i]), sink += W; });
+    return uint64_t(rounds) * count * W;
+}
