@@ -25,7 +25,7 @@ td.cell { text-align: center; min-width: 2.2rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .grid > * { min-width: 0; }
 figure { margin: 0; }
-svg { width: 100%; height: auto; }
+svg { width: 100%; max-width: 38rem; height: auto; }
 .tick { font: 10px system-ui, sans-serif; fill: #44505c; }
 .axis { font: 11px system-ui, sans-serif; fill: #1d2733; }
 line.grid { stroke: #e3e8ec; }

@@ -285,7 +285,6 @@ def explain_best(solution: Solution, options: Options) -> Explanation:
 def facts_of_run(data: Prepared) -> Mapping[str, object]:
     return {
         "task": data.task.text(),
-        "folder": os.path.abspath(data.task.folder),
         "data_hash": data.data_hash,
         "seed": data.task.split.seed,
         "alexandra": __version__,
@@ -309,6 +308,7 @@ def register(registry: Registry, data: Prepared, row: Row, specialist: Specialis
     assert row.decision is not None
     lineage = {
         **facts_of_run(data),
+        "folder": os.path.abspath(data.task.folder),
         "spec_hash": specialist.graph.spec_hash,
         "check": {"passed": row.decision.passed, "reasons": [reason.words for reason in row.decision.reasons]},
     }
