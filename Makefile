@@ -88,7 +88,7 @@ clean:  ## remove what was built, keep the environments
 $(VENV)/bin/python $(CORE)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
 	  f"Alexandra needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}; say PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(@D)/..
+	$(PYTHON) -m venv $(patsubst %/bin/python,%,$@) || { rm -rf $(patsubst %/bin/python,%,$@); exit 1; }
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e '.[torch,dev]'
