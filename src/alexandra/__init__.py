@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alexandra.api.foreign import register
     from alexandra.api.operations import evaluate, load, solve, verify
+    from alexandra.backends.foreign import wrap
     from alexandra.errors import (
         AbstainError,
         AlexandraError,
@@ -70,8 +72,10 @@ __all__ = [
     "evaluate",
     "load",
     "net",
+    "register",
     "solve",
     "verify",
+    "wrap",
 ]
 
 # name -> "module:attribute" inside the package; an empty attribute is the module itself
@@ -103,8 +107,10 @@ _SURFACE = {
     "evaluate": "api.operations:evaluate",
     "load": "api.operations:load",
     "net": "ir.build:",
+    "register": "api.foreign:register",
     "solve": "api.operations:solve",
     "verify": "api.operations:verify",
+    "wrap": "backends.foreign:wrap",
 }
 
 

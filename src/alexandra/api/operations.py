@@ -15,6 +15,7 @@ import numpy as np
 
 from alexandra.api import report
 from alexandra.api.models import open_registry
+from alexandra.backends.foreign import Foreign, is_estimator, is_module, wrap
 from alexandra.errors import DataError, TaskError, UsageError
 from alexandra.lang.rules import default_rules, load_rules
 from alexandra.lang.task import parse_task
@@ -23,14 +24,14 @@ from alexandra.records import Claim, Scorecard, Verdict
 from alexandra.registry.artifact import ModelVersion
 from alexandra.registry.oracle import Choice, Oracle
 from alexandra.registry.store import Registry
-from alexandra.serve.engine import Answer, Engine
+from alexandra.serve.engine import Answer, AnySpecialist, Engine
 from alexandra.storage import publish
 from alexandra.tables import Table
 from alexandra.train.evaluate import evaluate_table
+from alexandra.train.foreign_specialist import adopt
 from alexandra.train.prepare import load_table, prepare
 from alexandra.train.solve import Options, Progress, Solution, explain_best, silent
 from alexandra.train.solve import solve as solve_task
-from alexandra.train.specialist import Specialist
 from alexandra.verifiers.loading import import_function
 
 
@@ -237,7 +238,7 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _row_of(specialist: Specialist, row: int) -> tuple[Table, tuple[str, ...]]:
+def _row_of(specialist: AnySpecialist, row: int) -> tuple[Table, tuple[str, ...]]:
     """Row `row` of the data that the model's task names."""
     facts = specialist.facts
     task = parse_task(str(facts["task"]), "<registered task>")
@@ -273,11 +274,13 @@ def _write_scored(out: Path, table: Table, answers: Sequence[Answer]) -> None:
 def evaluate(
     model: Any, task: Task | str | Path, *, registry: str | Path | Registry | None = None, name: str = ""
 ) -> Scorecard:
-    """Measure any model on a task's data: a predict function, an object with predict_proba or predict, a
-    registered ref ("churn:3") or "file.py:function". The function gets a Table of raw feature rows.
+    """Measure any model on a task's data: a predict function, an object with predict_proba or predict, a fitted
+    scikit-learn estimator, what `wrap` returns, a registered ref ("churn:3") or "file.py:function". A function gets
+    a Table of raw feature rows.
     """
     task = task if isinstance(task, Task) else read_task(task)
     predict: Callable[[Any], Any]
+    foreign = wrap(model) if is_estimator(model) else model if isinstance(model, Foreign) else None
     if isinstance(model, str):
         if ".py:" in model:
             predict, name = import_function(model, Path()), name or model
@@ -285,11 +288,15 @@ def evaluate(
             predict, name = load(model, registry=registry).predict_proba, name or model
     else:
         predict = getattr(model, "predict_proba", None) or getattr(model, "predict", None) or model
-    if not callable(predict):
+    if foreign is None and (is_module(model) or not callable(predict)):
         raise UsageError(
-            f"cannot evaluate a {type(model).__name__}", hint="give a function, a model with predict, or a ref"
+            f"cannot evaluate a {type(model).__name__}",
+            hint="give a function, a model with predict, or a ref; a torch module is wrapped first: ax.wrap",
         )
     data = prepare(task, load_table(task, Path(task.folder)), keep_leaks=True)
+    if foreign is not None:
+        adopted = adopt(foreign, data, name)
+        predict, name = adopted.predict_raw, adopted.name
     return evaluate_table(data, predict, np.arange(data.table.n_rows), name or type(model).__name__)
 
 

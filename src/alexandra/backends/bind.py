@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import cast
 
 from alexandra.backends.base import Model
+from alexandra.backends.foreign import refuse_foreign
 from alexandra.errors import BackendError, missing_extra, suggest
 from alexandra.ir.check import auto_nodes, verify
 from alexandra.ir.graph import Graph
@@ -38,6 +39,7 @@ def bind(
         raise BackendError(f"unknown backend {backend!r}", hint=suggest(backend, [*BACKENDS, "auto"]))
     if threads < 1:
         raise BackendError(f"threads must be at least 1, got {threads!r}")
+    refuse_foreign(graph, f"backend {name!r}")
     verify(graph)
     if open_nodes := auto_nodes(graph):
         names = ", ".join(node.name for node in open_nodes)

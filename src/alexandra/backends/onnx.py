@@ -16,6 +16,7 @@ import numpy as np
 
 from alexandra import __version__
 from alexandra.backends.admit import Admission
+from alexandra.backends.foreign import refuse_foreign
 from alexandra.errors import BackendError, missing_extra
 from alexandra.ir.check import infer
 from alexandra.ir.graph import Graph, Node
@@ -43,6 +44,7 @@ def export(graph: Graph, weights: WeightSet) -> bytes:
         import onnx
     except ImportError:
         raise missing_extra("writing ONNX", "onnx") from None
+    refuse_foreign(graph, "writing ONNX")
     weights.exact(graph)
     if 4 * weights.num_values > LARGEST_BYTES:
         raise BackendError(f"network {graph.name!r} has {4 * weights.num_values:,} bytes of weights; ONNX holds 2 GB")

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alexandra.errors import RegistryError, suggest
+from alexandra.errors import RegistryError, StorageError, suggest
 from alexandra.records import Outcomes
 from alexandra.registry.artifact import ModelVersion
 from alexandra.registry.oracle import Choice
 from alexandra.registry.store import Registry
+from alexandra.storage import parse_json
 from alexandra.tables import Table, row_keys
+from alexandra.train.foreign_specialist import ForeignSpecialist
 from alexandra.train.specialist import Specialist
 
 COMBINE = ("best", "average", "vote")
+AnySpecialist = Specialist | ForeignSpecialist
+# "kind" in an artifact's specialist.json -> what reads it
+KINDS: dict[str, type[AnySpecialist]] = {"network": Specialist, "foreign": ForeignSpecialist}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,17 @@ class Answer:
     seen: str | float | None = None
 
 
+def read_specialist(blobs: Mapping[str, bytes], *, backend: str = "auto", threads: int = 1) -> AnySpecialist:
+    """The specialist of an artifact's files, whatever its kind (a file without one holds a network)."""
+    if "specialist.json" not in blobs:
+        raise StorageError("the artifact has no 'specialist.json'")
+    body = parse_json(blobs["specialist.json"], "specialist.json")
+    kind = str(body.get("kind", "network")) if isinstance(body, dict) else ""
+    if kind not in KINDS:
+        raise StorageError(f"the artifact is of the unknown kind {kind!r}", hint=suggest(kind, KINDS))
+    return KINDS[kind].from_blobs(blobs, backend=backend, threads=threads)
+
+
 class Engine:
     """Answers from one registry; artifacts are loaded on first use and kept."""
 
@@ -50,15 +66,15 @@ class Engine:
         self.registry = registry
         self.backend = backend
         self.threads = threads
-        self._loaded: dict[str, Specialist] = {}
+        self._loaded: dict[str, AnySpecialist] = {}
         self._seen: dict[str, dict[str, int]] = {}
 
-    def specialist(self, version: ModelVersion) -> Specialist:
+    def specialist(self, version: ModelVersion) -> AnySpecialist:
         """The model of `version`, its files checked against their hashes."""
         key = f"{version.task}:{version.version}"
         if key not in self._loaded:
             blobs = self.registry.blobs(version)
-            self._loaded[key] = Specialist.from_blobs(blobs, backend=self.backend, threads=self.threads)
+            self._loaded[key] = read_specialist(blobs, backend=self.backend, threads=self.threads)
         return self._loaded[key]
 
     def raw(self, choice: Choice, table: Table) -> np.ndarray:
@@ -91,8 +107,13 @@ class Engine:
                 out.append(Answer(i, float(raw[i]), None, {}, verdict, by, seen[i]))
         return out
 
-    def _out_of_fold(self, version: ModelVersion, member: Specialist, table: Table) -> list[str | float | None]:
-        """For each row the answer it got when it was a test row, None for rows that were never seen."""
+    def _out_of_fold(self, version: ModelVersion, member: AnySpecialist, table: Table) -> list[str | float | None]:
+        """For each row the answer it got when it was a test row, None for rows that were never seen.
+
+        A foreign model was not cross-fitted here: it has no such answers.
+        """
+        if isinstance(member, ForeignSpecialist):
+            return [None] * table.n_rows
         outcomes: Outcomes = self.registry.scorecard(version).outcomes
         place = self._seen.setdefault(
             f"{version.task}:{version.version}", {str(key): i for i, key in enumerate(outcomes.keys)}
