@@ -21,6 +21,8 @@ HERE = Path(__file__).resolve().parent
 CORPUS = [path.read_text() for path in sorted((HERE / "programs").iterdir()) if path.stem != "thousand"]
 CORPUS += [path.read_text() for path in sorted((HERE.parents[1] / "examples" / "networks").glob("*.nl"))]
 CORPUS += [
+    "LAYER INPUT name=x size=12 EXPAND SPACE = 3D BEGIN LAYER DENSE name=h size=4 CONNECT x -> h END "
+    "EXPAND GROUP = C4 BEGIN LAYER RELU name=g CONNECT h -> g END LAYER OUTPUT y CONNECT g -> y",
     "LAYER INPUT name=x size=4 MODULE e(i, o) BEGIN LAYER DENSE a size=4 CONNECT i -> a -> o END CALL e AS p "
     "CALL e AS q SHARED CONNECT x -> p -> q -> h RESIDUAL AS h BEGIN LAYER RELU IF x[0] > 1 BEGIN LAYER TANH END END "
     "LAYER OUTPUT y CONNECT h -> y",

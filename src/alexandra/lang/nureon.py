@@ -1,7 +1,7 @@
 """NureonLang: a network as text. `compile_network` gives its Graph, `compile_program` also what FILE names.
 
 Text -> syntax tree (nureon.lark, nureon_ast.py) -> one spelling (nureon_forms.py) -> development: constants, loops,
-macros, modules (nureon_expand.py, nureon_group.py, nureon_branch.py) -> wires (nureon_wire.py) -> nodes
+macros, modules (nureon_expand.py and nureon_group.py, _branch.py, _symmetry.py) -> wires (nureon_wire.py) -> nodes
 (nureon_nodes.py) -> a verified Graph. Whatever is wrong with a program is a LanguageError at a position. The flat
 program that `graph.text()` prints compiles to an equal graph.
 """
@@ -74,7 +74,7 @@ def compile_program(
     plan = develop(source, canonical(parse_nureon(source, allowed)), allowed)
     Wiring(source, plan).run()
     writer = Writer(source, plan)
-    nodes = writer.nodes()
+    nodes = writer.nodes(sizes or {})
     default = Path(source.file).stem if source.file != "<text>" else ""
     title = plan.name or (default if name is None else name)
     try:

@@ -93,7 +93,7 @@ def _merge(development: Development, frame: Frame, decision: Decision, slot: Slo
     if outputs:
         together = activation == otherwise.attrs.get("activation", "linear")
         for item in outputs:
-            _as_layer(development, item, keep_activation=not together)
+            as_layer(development, item, keep_activation=not together)
         selected = development.plan.item("select", f"{name}.select", False, frame.space, decision.span)
         merged = development.declare(ref, "output", decision.span)
         merged.attrs = {"activation": activation} if together else {}
@@ -108,11 +108,12 @@ def _merge(development: Development, frame: Frame, decision: Decision, slot: Slo
         frame.chain.members.append(merged)
 
 
-def _as_layer(development: Development, item: Item, keep_activation: bool) -> None:
-    """Turn a branch's output into the layer that computes its value."""
+def as_layer(development: Development, item: Item, keep_activation: bool) -> None:
+    """Turn the output of a branch or a copy into the layer that computes its value."""
     if item.attrs.get("size") == AUTO:
-        hint = "write the size, or declare the output once, outside the IF, and connect both branches to it"
-        raise development.source.error(item.span, "an output inside an IF on data cannot have size=AUTO", hint)
+        hint = "write the size, or declare the output once, outside, and connect to it from inside"
+        message = "an output inside an IF on data or an EXPAND cannot have size=AUTO"
+        raise development.source.error(item.span, message, hint)
     activation = item.attrs.pop("activation", "linear")
     kept = activation if keep_activation else "linear"
     if item.attrs.get("size") is None:

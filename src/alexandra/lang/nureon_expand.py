@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from alexandra.errors import LanguageError
 from alexandra.ir.ops import OPS, Required
@@ -40,6 +41,7 @@ from alexandra.lang.nureon_branch import decide
 from alexandra.lang.nureon_frame import Development, Frame, Runner
 from alexandra.lang.nureon_group import call, define, repeat, residual
 from alexandra.lang.nureon_space import Item, NameRef, Plan, known_names, resolve
+from alexandra.lang.nureon_symmetry import expand
 from alexandra.lang.nureon_values import Scope, Value, show
 
 
@@ -226,13 +228,8 @@ def _unknown_operand(source: Source, ref: NameRef, scope: Scope) -> LanguageErro
     return source.error(ref.span, message, known_names(str(ref), names))
 
 
-def expand(development: Development, statement: Expand, frame: Frame) -> None:
-    way_out = "write the copies with FOR, or with a MODULE and CALL ... AS name SHARED"
-    raise development.source.error(statement.span, "EXPAND is not supported yet", way_out)
-
-
 _FLIPPED = {"==": "==", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
-_COMPARE: dict[str, Callable[[object, object], object]] = {
+_COMPARE: dict[str, Callable[[Any, Any], object]] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,

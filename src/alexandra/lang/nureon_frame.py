@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alexandra.ir.ops import OPS, OpSpec
 from alexandra.lang.lexis import NOWHERE, Limits, Source, Span, limit_error
 from alexandra.lang.nureon_ast import Statement
 from alexandra.lang.nureon_space import Group, Item, Junction, NameRef, Plan, Space
@@ -72,20 +73,29 @@ class Development:
                 raise self.source.error(ref.span, "a range selects values and cannot be part of a name")
             words[-1] += f"_{pick.start}"
         local = ".".join(words)
-        # inside a branch of an IF, a name of a space outside it (a macro's argument) is declared by the branch
-        around = list(ref.space.branches())
-        branch = next((b for b in ref.seen.branches() if b not in around and ref.space is not b), None)
-        known = ref.space.table.get(local) if branch is None else branch.foreign.get((ref.space, local))
+        # inside a branch or a copy, a name of a space outside it (a macro's argument) is declared by the region
+        around = list(ref.space.regions())
+        region = next((r for r in ref.seen.regions() if r not in around), None)
+        known = ref.space.table.get(local) if region is None else region.foreign.get((ref.space, local))
         if known is not None and not (isinstance(known, Junction) and known.space is ref.space):
             hint = f"the first is on line {known.span.line}; in a FOR write name={words[-1]}_[i]"
             raise self.source.error(ref.span, f"two layers are named {local!r}", hint)
-        if branch is None:
+        if region is None:
             item = self.plan.item(op, local, ref.space.explicit, ref.space, span)
             ref.space.table[local] = item
         else:
-            item = self.plan.item(op, local, False, branch, span)
-            branch.foreign[(ref.space, local)] = item
+            item = self.plan.item(op, local, False, region, span)
+            region.foreign[(ref.space, local)] = item
         return item
+
+    def share(self, items: list[Item], owners: list[Item]) -> bool:
+        """Let `items` use the weights of `owners`, one by one; False when they are not of the same kinds."""
+        if [item.op for item in items] != [item.op for item in owners]:
+            return False
+        for item, owner in zip(items, owners, strict=True):
+            if item.shared is None and OPS[item.op].params is not OpSpec.params:
+                item.shared = owner
+        return True
 
     def name_group(self, group: Group, name: str, space: Space) -> None:
         """Make a group known under its name; LanguageError when the name is taken."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from alexandra.errors import LanguageError, suggest
-from alexandra.ir.ops import OPS, OpSpec
+from alexandra.errors import suggest
 from alexandra.lang.nureon_ast import Call, Define, Module, Repeat, Residual
 from alexandra.lang.nureon_frame import Development, Frame
 from alexandra.lang.nureon_space import Entity, Group, Item, Junction, NameRef, resolve
@@ -148,18 +147,9 @@ def _bind_arguments(
 
 def _share(development: Development, statement: Call, definition: Definition, items: list[Item]) -> None:
     first = development.first_instances.setdefault(definition, items)
-    if not statement.shared or first is items:
-        return
-    if [item.op for item in items] != [item.op for item in first]:
-        raise _cannot_share(development, statement)
-    for item, owner in zip(items, first, strict=True):
-        if item.shared is None and OPS[item.op].params is not OpSpec.params:
-            item.shared = owner
-
-
-def _cannot_share(development: Development, statement: Call) -> LanguageError:
-    message = f"this instance of {statement.name} has other layers than the first and cannot share its weights"
-    return development.source.error(statement.span, message, "leave out SHARED")
+    if statement.shared and first is not items and not development.share(items, first):
+        message = f"this instance of {statement.name} has other layers than the first and cannot share its weights"
+        raise development.source.error(statement.span, message, "leave out SHARED")
 
 
 # ---------------------------------------------------------------- chains

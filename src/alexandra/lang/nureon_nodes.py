@@ -7,11 +7,26 @@ so equal programs give equal names. Where several wires meet in a port or an ent
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from alexandra.errors import LanguageError
+from alexandra.ir.check import Size
 from alexandra.ir.graph import Node
 from alexandra.ir.ops import OPS
 from alexandra.lang.lexis import Source, Span
-from alexandra.lang.nureon_space import Container, Item, Junction, NameRef, Pick, Plan, Wire, resolve, unknown_layer
+from alexandra.lang.nureon_space import (
+    Container,
+    Item,
+    Junction,
+    NameRef,
+    Pick,
+    Plan,
+    View,
+    Wire,
+    resolve,
+    unknown_layer,
+)
+from alexandra.lang.nureon_symmetry import Cutter
 
 
 class Names:
@@ -69,14 +84,16 @@ class Writer:
         self.plan = plan
         self.names = Names(source)
         self.made: list[Node] = []
-        self.slices: dict[tuple[str, Pick], str] = {}
+        self.slices: dict[tuple[str, Pick | View], str] = {}
+        self.cutter = Cutter(source)
         self.joined: dict[Junction, Item] = {}
 
-    def nodes(self) -> list[Node]:
+    def nodes(self, sizes: Mapping[str, Size]) -> list[Node]:
+        """All nodes; `sizes` are those that the caller binds (EXPAND cuts what it reads)."""
         self.names.give(self.plan.root)
         for item in list(self.plan.items):
             self._write(item)
-        return self.made
+        return self.cutter.cut(self.made, sizes)
 
     def _write(self, item: Item) -> None:
         """The node of `item`, after the concats that it turned out to need."""
@@ -89,7 +106,10 @@ class Writer:
                 source, picks = self._trace(wire, current, waiting)
                 name = source.full
                 for pick in picks:
-                    name = self._slice(name, pick, wire.span, before)
+                    if isinstance(pick, View):
+                        name = self._view(name, pick, wire.span, before)
+                    else:
+                        name = self._slice(name, pick, wire.span, before)
                 inputs.append(name)
             if not inputs and OPS[current.op].min_inputs > 0:
                 message = f"layer {current.full!r} ({current.op}) is not connected"
@@ -98,7 +118,7 @@ class Writer:
         for group in reversed(nodes):
             self.made.extend(group)
 
-    def _trace(self, wire: Wire, reader: Item, waiting: list[Item]) -> tuple[Item, tuple[Pick, ...]]:
+    def _trace(self, wire: Wire, reader: Item, waiting: list[Item]) -> tuple[Item, tuple[Pick | View, ...]]:
         """The layer behind a wire and the selections on the way; a new concat is put in `waiting`."""
         end, picks = wire.source, wire.picks
         seen: set[Junction] = set()
@@ -142,6 +162,24 @@ class Writer:
             words = f"slice_{pick.start}" if pick.stop is None else f"slice_{pick.start}_{stop}"
             made = self.slices[(name, pick)] = self.names.unique(f"{name}.{words}", span)
             before.append(Node(made, "slice", (name,), {"start": pick.start, "stop": stop}))
+        return made
+
+    def _view(self, name: str, view: View, span: Span, before: list[Node]) -> str:
+        """The node that has the parts of the node `name` in the order of `view`."""
+        if view.order == tuple(range(view.parts)):
+            return name
+        made = self.slices.get((name, view))
+        if made is not None:
+            return made
+        words = "_".join(map(str, view.order))
+        if len(view.order) == 1:
+            made = self.names.unique(f"{name}.part_{words}_of_{view.parts}", span)
+            before.append(self.cutter.part(made, name, view.order[0], view.parts, span))
+        else:
+            alone = [self._view(name, View(view.parts, (part,)), span, before) for part in view.order]
+            made = self.names.unique(f"{name}.order_{words}", span)
+            before.append(Node(made, "concat", tuple(alone)))
+        self.slices[(name, view)] = made
         return made
 
     def _owner(self, item: Item) -> str:

@@ -26,6 +26,14 @@ class Pick:
 
 
 @dataclass(frozen=True)
+class View:
+    """What one copy of an EXPAND sees: of the last axis, cut into `parts` equal parts, those of `order`, in order."""
+
+    parts: int
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class NameRef:
     """A name as written at `span` in `seen`, its computed pieces filled in.
 
@@ -91,13 +99,18 @@ class Item:
 
 @dataclass(eq=False)
 class Junction:
-    """A place where wires meet and that is no layer: a port, the entry or the exit of a group."""
+    """A place where wires meet and that is no layer: a port, the entry or the exit of a group.
+
+    With `copies` it is the name of something in the body of an EXPAND, seen from outside: it gives all copies side by
+    side, and what is connected to it goes to each.
+    """
 
     label: str
     space: Space
     span: Span = NOWHERE
     group: Group | None = None
     sources: list[Wire] = field(default_factory=list)
+    copies: tuple[Entity, ...] = ()
 
 
 @dataclass(eq=False)
@@ -124,6 +137,7 @@ class Group:
         self.exit = Junction(f"{self.name}.out", self.space, self.span, self)
 
 
+REGIONS = ("branch", "copy")
 Entity = Item | Junction | Group
 End = NameRef | Item | Junction
 
@@ -133,7 +147,7 @@ class Wire:
     """What flows in: the value of a layer or junction, or the part of it that `picks` selects, one after another."""
 
     source: Item | Junction
-    picks: tuple[Pick, ...]
+    picks: tuple[Pick | View, ...]
     span: Span
 
 
@@ -165,41 +179,49 @@ class Decision:
 
 @dataclass(eq=False)
 class Space:
-    """Names of one kind ("program", "module", "macro", "round", "branch") over the space around its text.
+    """Names of one kind ("program", "module", "macro", "round", "branch", "copy") over the space around its text.
 
-    `branch` is the innermost branch of an IF on data in which this space was opened (a branch: itself), `outer`
-    the branch around that IF. `foreign` are the layers that a branch declared under a name of another space.
+    Branches of an IF on data and copies of an EXPAND are regions: `region` is the innermost one in which this space
+    was opened (a region: itself), `outer` the region around that. `foreign` are the layers that a region declared
+    under a name of another space. A copy has a `view` of what is outside.
     """
 
     kind: str
     parent: Space | None
     container: Container
-    branch: Space | None = None
+    region: Space | None = None
     outer: Space | None = None
+    view: View | None = None
     table: dict[str, Entity] = field(default_factory=dict)
     aliases: dict[str, Item] = field(default_factory=dict)
     called: list[Space] = field(default_factory=list)
     one_sided: dict[str, Span] = field(default_factory=dict)
-    foreign: dict[tuple[Space, str], Item] = field(default_factory=dict)
+    foreign: dict[tuple[Space, str], Entity] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def explicit(self) -> bool:
         """Whether names written here are final names of the container."""
-        return self.kind not in ("macro", "branch")
+        return self.kind not in ("macro", *REGIONS)
 
-    def branches(self) -> Iterator[Space]:
-        """The branches around, innermost first."""
-        branch = self.branch
-        while branch is not None:
-            yield branch
-            branch = branch.outer
+    def regions(self) -> Iterator[Space]:
+        """The regions around, innermost first."""
+        region = self.region
+        while region is not None:
+            yield region
+            region = region.outer
+
+    def views_from(self, other: Space) -> tuple[View, ...]:
+        """How something of this space is seen from `other`: through the copies around it that this is outside of."""
+        own = list(self.regions())
+        seen = [region.view for region in other.regions() if region.view is not None and region not in own]
+        return tuple(reversed(seen))
 
     def open(self, kind: str, parent: Space | None = None, container: Container | None = None) -> Space:
         """A space opened from here; its text stands in `parent` (default: here)."""
-        made = Space(kind, parent or self, container or self.container, self.branch, self.outer)
-        if kind == "branch":
-            made.branch, made.outer = made, self.branch
+        made = Space(kind, parent or self, container or self.container, self.region, self.outer)
+        if kind in REGIONS:
+            made.region, made.outer = made, self.region
         return made
 
     def number(self, base: str) -> str:
@@ -220,6 +242,7 @@ class Plan:
         self.groups: list[Group] = []
         self.edges: list[Edge] = []
         self.decisions: list[Decision] = []
+        self.spread: list[Junction] = []
         self.name = ""
         self.name_span = NOWHERE
         self.modules: set[str] = set()
@@ -279,7 +302,7 @@ def look_up(space: Space, words: tuple[str, ...], in_instances: bool = True) -> 
     here: Space | None = space if in_instances else None
     while here is not None:
         entity = one_inside(here, words)
-        if entity is not None or here.kind != "branch":
+        if entity is not None or here.kind not in REGIONS:
             return entity
         here = here.parent
     return None
@@ -311,10 +334,10 @@ def resolve(ref: NameRef, as_target: bool = False, in_instances: bool = True) ->
     return None
 
 
-def _declared_here(ref: NameRef, words: tuple[str, ...]) -> Item | None:
-    """A layer that a branch around the text declared under a name of another space."""
+def _declared_here(ref: NameRef, words: tuple[str, ...]) -> Entity | None:
+    """A layer that a region around the text declared under a name of another space."""
     key = (ref.space, ".".join(words))
-    return next((branch.foreign[key] for branch in ref.seen.branches() if key in branch.foreign), None)
+    return next((region.foreign[key] for region in ref.seen.regions() if key in region.foreign), None)
 
 
 def unknown_layer(source: Source, ref: NameRef, modules: Iterable[str] = ()) -> LanguageError:

@@ -6,7 +6,7 @@ layers of modules without ports, get the wires that nobody wrote. nureon_nodes.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alexandra.ir.ops import OPS
 from alexandra.lang.lexis import Source, Span
@@ -22,6 +22,7 @@ from alexandra.lang.nureon_space import (
     Pick,
     Plan,
     Space,
+    View,
     Wire,
     resolve,
     unknown_layer,
@@ -49,6 +50,8 @@ class Wiring:
         self.readers: dict[Entity, list[Entity]] = {}
 
     def run(self) -> None:
+        for name in self.plan.spread:
+            name.sources = [Wire(self._leave(copy, name.span), (), name.span) for copy in name.copies]
         links, crossing = self._resolve_all()
         for decision in self.plan.decisions:
             self._merge_crossing(decision, links, crossing)
@@ -68,8 +71,10 @@ class Wiring:
 
     def _place(self, link: Link, links: list[Link], crossing: dict[Space, list[Link]]) -> None:
         """A link that leaves the branch it was written in waits for that branch's decision."""
-        branch = link.space.branch
-        if branch is None or branch in link.target.space.branches():
+        around = list(link.target.space.regions())
+        left = (region for region in link.space.regions() if region.kind == "branch" and region not in around)
+        branch = next(left, None)
+        if branch is None:
             links.append(link)
         else:
             crossing.setdefault(branch, []).append(link)
@@ -108,12 +113,12 @@ class Wiring:
             selected = self.plan.item("select", f"{_local(target)}.select", False, decision.space, decision.span)
             selected.attrs = decision.attrs()
             condition, picks = self._end(decision.condition)
-            selected.sources.append(Wire(self._leave(condition, decision.span), picks, decision.span))
+            selected.sources.append(self._wire(condition, picks, decision.space, decision.span))
             selected.sources.extend(self._join(side, decision) for side in (then, otherwise))
             self._place(Link(selected, (), target, decision.space, then[0].span), links, crossing)
 
     def _join(self, side: list[Link], decision: Decision) -> Wire:
-        wires = [Wire(self._leave(link.source, link.span), link.picks, link.span) for link in side]
+        wires = [self._wire(link.source, link.picks, decision.space, link.span) for link in side]
         for link in side:
             self.readers.setdefault(link.source, []).append(link.target)
         if len(wires) == 1:
@@ -122,14 +127,28 @@ class Wiring:
 
     def _connect(self, link: Link) -> None:
         target, source = link.target, link.source
+        if isinstance(target, Junction) and target.copies:
+            for copy in target.copies:
+                self._connect(replace(link, target=copy))
+            return
         self.fed.add(target)
+        if isinstance(source, Junction):
+            for copy in source.copies:
+                self.readers.setdefault(copy, []).append(target)
         self.readers.setdefault(source, []).append(target)
         if isinstance(target, Junction) and target.group and target in (target.group.entry, *target.group.inputs):
             self.fed.add(target.group)
         if isinstance(source, Junction) and source.group and source in (source.group.exit, *source.group.outputs):
             self.readers.setdefault(source.group, []).append(target)
-        wire = Wire(self._leave(link.source, link.span), link.picks, link.span)
-        self._enter(link.target, link.span).sources.append(wire)
+        self._feed(source, target, link.span, link.picks)
+
+    def _wire(self, source: Entity, picks: tuple[Pick, ...], space: Space, span: Span) -> Wire:
+        """The wire that brings `source` to a reader in `space`: seen through the copies on the way, then selected."""
+        views: tuple[Pick | View, ...] = source.space.views_from(space)
+        return Wire(self._leave(source, span), (*views, *picks), span)
+
+    def _feed(self, source: Entity, target: Entity, span: Span, picks: tuple[Pick, ...] = ()) -> None:
+        self._enter(target, span).sources.append(self._wire(source, picks, target.space, span))
 
     # ---- groups
 
@@ -156,14 +175,14 @@ class Wiring:
             before: Item | Junction = group.entry
             for member in group.members:
                 if self._is_open(member):
-                    self._enter(member, member.span).sources.append(Wire(before, (), member.span))
+                    self._feed(before, member, member.span)
                 if not isinstance(member, Item) or member.op != "output":
                     before = self._leave(member, member.span)
             group.exit.sources.append(Wire(before, (), group.span))
         elif group.mode == "module" and not group.has_ports:
             for member in group.members:
                 if self._is_open(member):
-                    self._enter(member, member.span).sources.append(Wire(group.entry, (), member.span))
+                    self._feed(group.entry, member, member.span)
             last = [member for member in group.members if self._is_last(member, group)]
             group.exit.sources.extend(Wire(self._leave(member, member.span), (), group.span) for member in last)
 
