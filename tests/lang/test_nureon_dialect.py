@@ -9,7 +9,7 @@ import pytest
 from alexandra.errors import LanguageError
 from alexandra.ir.check import infer, param_specs
 from alexandra.ir.graph import Graph
-from alexandra.lang.lexis import Source, ebnf
+from alexandra.lang.lexis import Source
 from alexandra.lang.nureon import compile_network
 from alexandra.lang.nureon_ast import parse_nureon
 
@@ -129,8 +129,3 @@ def test_churn_mlp_binds_its_auto_sizes() -> None:
     assert graph.name == "churn_mlp"
     shapes = {name: spec.shape for name, spec in param_specs(graph).items() if name.endswith("weight")}
     assert shapes == {"h_0.weight": (64, 30), "h_1.weight": (32, 64), "h_2.weight": (32, 32), "y.weight": (2, 32)}
-
-
-def test_the_documented_grammar_is_the_grammar() -> None:
-    page = (HERE.parents[1] / "docs" / "nureonlang.md").read_text()
-    assert f"```ebnf\n{ebnf('nureon')}```\n" in page

@@ -386,14 +386,3 @@ def comments(source: Source) -> list[Comment]:
 def without_comments(source: Source) -> str:
     """The text with every comment replaced by as many spaces: offsets stay."""
     return _COMMENT.sub(lambda match: " " * len(match.group()) if match.group(1) else match.group(), source.text)
-
-
-# ---------------------------------------------------------------- documentation
-
-
-def ebnf(grammar: str) -> str:
-    """The rules of a grammar as the documentation prints them: without the parser's directives and rule names."""
-    text = Path(__file__).with_name(f"{grammar}.lark").read_text(encoding="utf-8")
-    lines = [re.sub(r"\s+-> \w+$", "", line) for line in text.splitlines() if not line.startswith("%")]
-    plain = [re.sub(r'^[?!](?=\w)|(?<=")i\b', "", line) for line in lines]
-    return "\n".join(plain).strip() + "\n"
