@@ -12,11 +12,10 @@ import numpy as np
 from alexandra.records import Interval, Scorecard, Verdict
 
 if TYPE_CHECKING:
-    from alexandra.api.operations import Reply
     from alexandra.lang.conditions import Reason
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
-    from alexandra.serve.engine import Answer
+    from alexandra.serve.engine import Answer, Reply
     from alexandra.train.solve import Row, Solution
 
 Record = dict[str, Any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from alexandra.records import Claim, Scorecard, Verdict
 from alexandra.registry.artifact import ModelVersion
 from alexandra.registry.oracle import Choice, Oracle
 from alexandra.registry.store import Registry
-from alexandra.serve.engine import Answer, AnySpecialist, Engine
+from alexandra.serve.engine import Answer, Engine, Reply
 from alexandra.storage import publish
 from alexandra.tables import Table
 from alexandra.train.evaluate import evaluate_table
@@ -133,16 +133,6 @@ def _write_task(path: Path, task: Task) -> str:
 # --- asking ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Reply:
-    """Answers, who gave them and why; `truth` is the known target of each row, where the data carries it."""
-
-    answers: tuple[Answer, ...]
-    choice: Choice
-    out: Path | None = None
-    truth: tuple[str, ...] = ()
-
-
 class Loaded:
     """A registered specialist ready to answer: `alexandra.load("churn@production")`."""
 
@@ -160,12 +150,12 @@ class Loaded:
 
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Probabilities [rows, classes] (values [rows] for regression) for raw rows of any table kind."""
-        return self._engine.raw(self.choice, Table.from_any(rows))
+        return self._engine.raw(self.choice, Table.from_any(rows))[0]
 
     def predict(self, rows: Any) -> np.ndarray:
         """Labels, or values for regression."""
-        raw = self.predict_proba(rows)
-        return np.asarray(self.classes, dtype=object)[raw.argmax(axis=1)] if self.classes else raw
+        raw, labels = self._engine.raw(self.choice, Table.from_any(rows))
+        return np.asarray(labels, dtype=object)[raw.argmax(axis=1)] if labels else raw
 
     def answer(self, rows: Any) -> list[Answer]:
         """Answers with verdict and provenance, one a row."""
@@ -212,7 +202,7 @@ def ask(
     elif file is not None:
         table = Table.from_any(Path(file))
     else:
-        table, truth = _row_of(engine.specialist(choice.members[0]), int(row or 0))
+        table, truth = _row_of(choice.members[0], int(row or 0))
     answers = engine.answer(choice, table)
     if row is not None:
         answers = [replace(answer, row=row) for answer in answers]
@@ -238,15 +228,17 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _row_of(specialist: AnySpecialist, row: int) -> tuple[Table, tuple[str, ...]]:
-    """Row `row` of the data that the model's task names."""
-    facts = specialist.facts
-    task = parse_task(str(facts["task"]), "<registered task>")
+def _row_of(version: ModelVersion, row: int) -> tuple[Table, tuple[str, ...]]:
+    """Row `row` of the data that the version's task names, as it was when the version was registered."""
+    lineage = version.lineage
+    if "task" not in lineage:
+        raise DataError(f"{version.ref} was registered without its task's text", hint="give the row as JSON")
+    task = parse_task(str(lineage["task"]), "<registered task>")
     if task.data.kind == "frame":
         raise DataError(
             "this task was solved from a table in memory, so there is no row to look up", hint="give the row as JSON"
         )
-    table = load_table(task, Path(str(facts["folder"])))
+    table = load_table(task, Path(str(lineage["folder"])))
     if not 0 <= row < table.n_rows:
         raise DataError(f"there is no row {row}", hint=f"rows are numbered 0 to {table.n_rows - 1}")
     one = table.take(np.array([row]))

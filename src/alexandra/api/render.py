@@ -15,11 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
-    from alexandra.api.operations import Reply
     from alexandra.records import Scorecard
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
-    from alexandra.serve.engine import Answer
+    from alexandra.serve.engine import Answer, Reply
     from alexandra.train.solve import Row, Solution
 
 

@@ -96,8 +96,8 @@ def fit_number(name: str, part: str, values: np.ndarray) -> Number:
 def knots_of(values: np.ndarray, bins: int) -> tuple[float, ...]:
     """At most `bins` + 1 edges; none for fewer than three distinct values.
 
-    All distinct values when there are few (25 or fewer than `bins`), else quantiles; room that repeated quantiles leave goes to quantiles of the
-    values that repeat less often.
+    All distinct values when there are few (25 or fewer than `bins`), else quantiles; room that repeated quantiles
+    leave goes to quantiles of the values that repeat less often.
     """
     present = values[~np.isnan(values)]
     distinct, counts = np.unique(present, return_counts=True)

@@ -1,28 +1,30 @@
 """Runs what the oracle chose: loads verified artifacts once, answers raw rows, attaches the verdict.
 
-The oracle decides who answers, this engine only executes: one specialist, an average of probabilities or a
-majority vote. Every answer says who gave it and what is known of that model; for a row that the model was
-trained on it also gives the out-of-fold answer, because the in-sample one is worth less.
+The oracle decides who answers, this engine only executes: one specialist, an average of probabilities, a majority
+vote, or a pipeline whose stages see the answers before them. Every answer says who gave it and what is known of
+that model; for a row that the model was trained on it also gives the out-of-fold answer, because the in-sample one
+is worth less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from alexandra.errors import RegistryError, StorageError, suggest
+from alexandra.errors import RegistryError, StorageError, WeightsError, suggest
 from alexandra.records import Outcomes
 from alexandra.registry.artifact import ModelVersion
 from alexandra.registry.oracle import Choice
 from alexandra.registry.store import Registry
+from alexandra.serve.combine import COMBINE, align, hand_on
 from alexandra.storage import parse_json
 from alexandra.tables import Table, row_keys
 from alexandra.train.foreign_specialist import ForeignSpecialist
 from alexandra.train.specialist import Specialist
 
-COMBINE = ("best", "average", "vote")
 AnySpecialist = Specialist | ForeignSpecialist
 # "kind" in an artifact's specialist.json -> what reads it
 KINDS: dict[str, type[AnySpecialist]] = {"network": Specialist, "foreign": ForeignSpecialist}
@@ -46,6 +48,16 @@ class Answer:
     verdict: str
     by: str
     seen: str | float | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answers, who gave them and why; `truth` is the known target of each row, where the data carries it."""
+
+    answers: tuple[Answer, ...]
+    choice: Choice
+    out: Path | None = None
+    truth: tuple[str, ...] = ()
 
 
 def read_specialist(blobs: Mapping[str, bytes], *, backend: str = "auto", threads: int = 1) -> AnySpecialist:
@@ -77,32 +89,55 @@ class Engine:
             self._loaded[key] = read_specialist(blobs, backend=self.backend, threads=self.threads)
         return self._loaded[key]
 
-    def raw(self, choice: Choice, table: Table) -> np.ndarray:
-        """Combined probabilities [rows, classes] or values [rows]."""
+    def raw(self, choice: Choice, table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Combined probabilities [rows, classes] and their labels; values [rows] and () for numbers."""
+        if choice.combine == "pipeline":
+            return self._pipeline(choice.members, table)
+        if choice.combine == "best" or len(choice.members) == 1:
+            return self._first_that_works(choice.members, table)
+        if choice.combine not in COMBINE:
+            raise RegistryError(f"cannot combine by {choice.combine!r}", hint=suggest(choice.combine, COMBINE))
         members = [self.specialist(version) for version in choice.members]
-        parts = [member.predict_raw(table) for member in members]
-        if choice.combine == "best" or len(parts) == 1:
-            return parts[0]
-        if choice.combine == "average":
-            return np.asarray(np.mean(parts, axis=0))
-        if choice.combine == "vote":
-            return _vote(parts)
-        raise RegistryError(f"cannot combine by {choice.combine!r}", hint=suggest(choice.combine, COMBINE))
+        parts, labels = align([one.predict_raw(table) for one in members], [one.classes for one in members])
+        return COMBINE[choice.combine](parts), labels
+
+    def _first_that_works(self, versions: Sequence[ModelVersion], table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The best one answers; the next stands in for one whose files are damaged."""
+        for position, version in enumerate(versions):
+            try:
+                member = self.specialist(version)
+            except (StorageError, WeightsError):
+                if position == len(versions) - 1:
+                    raise
+                continue
+            return member.predict_raw(table), member.classes
+        raise AssertionError("a choice has at least one member")
+
+    def _pipeline(self, versions: Sequence[ModelVersion], table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Each stage sees the raw columns and, under its task's name, the answer of every stage before it."""
+        for position, version in enumerate(versions):
+            member = self.specialist(version)
+            raw, labels = member.predict_raw(table), member.classes
+            if position < len(versions) - 1:
+                table = hand_on(table, version.task, raw, labels)
+        return raw, labels
 
     def answer(self, choice: Choice, table: Table) -> list[Answer]:
         """One Answer per row of `table` (raw columns; extra ones are ignored)."""
-        first = self.specialist(choice.members[0])
-        raw = self.raw(choice, table)
-        verdict = verdict_of(choice.members[0])
-        by = " + ".join(f"{version.task}:{version.version} {version.name}" for version in choice.members)
-        seen = self._out_of_fold(choice.members[0], first, table)
-        classes = first.classes
+        raw, labels = self.raw(choice, table)
+        speaker = choice.members[-1] if choice.combine == "pipeline" else choice.members[0]
+        verdict = verdict_of(speaker)
+        joint = {"pipeline": " -> ", "best": ""}.get(choice.combine, " + ")
+        by = joint.join(f"{one.ref} {one.name}" for one in choice.members) if joint else f"{speaker.ref} {speaker.name}"
+        seen: list[str | float | None] = [None] * table.n_rows
+        if len(choice.members) == 1:
+            seen = self._out_of_fold(speaker, self.specialist(speaker), table)
         out = []
         for i in range(table.n_rows):
-            if classes:
+            if labels:
                 best = int(raw[i].argmax())
-                shares = {label: float(p) for label, p in zip(classes, raw[i], strict=True)}
-                out.append(Answer(i, classes[best], float(raw[i][best]), shares, verdict, by, seen[i]))
+                shares = {label: float(p) for label, p in zip(labels, raw[i], strict=True)}
+                out.append(Answer(i, labels[best], float(raw[i][best]), shares, verdict, by, seen[i]))
             else:
                 out.append(Answer(i, float(raw[i]), None, {}, verdict, by, seen[i]))
         return out
@@ -126,14 +161,6 @@ def _label(outcomes: Outcomes, i: int) -> str | float:
     if outcomes.classes:
         return outcomes.classes[int(outcomes.predictions[i].argmax())]
     return float(outcomes.predictions[i])
-
-
-def _vote(parts: list[np.ndarray]) -> np.ndarray:
-    """Share of members that answer each class; values are averaged by their median."""
-    if parts[0].ndim == 1:
-        return np.asarray(np.median(parts, axis=0))
-    votes = sum(np.eye(part.shape[1])[part.argmax(axis=1)] for part in parts)
-    return np.asarray(votes) / len(parts)
 
 
 def verdict_of(version: ModelVersion) -> str:

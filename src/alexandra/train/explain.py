@@ -67,7 +67,7 @@ def explain(data: Prepared, candidate: Candidate, settings: Settings, num_rows: 
     table = data.table.take(rows).select(data.features)
     raw = model.predict_raw(table)
     found = importances(data, model, table, rows, raw)
-    picked = [_explained(data, model, table, rows, raw, i, why) for i, why in pick(data, rows, raw)[:num_rows]]
+    picked = [_explained(data, model, (table, rows, raw), i, why) for i, why in pick(data, rows, raw)[:num_rows]]
     return Explanation(len(rows), tuple(found), tuple(picked))
 
 
@@ -108,9 +108,10 @@ def pick(data: Prepared, rows: np.ndarray, raw: np.ndarray) -> list[tuple[int, s
 
 
 def _explained(
-    data: Prepared, model: Specialist, table: Table, rows: np.ndarray, raw: np.ndarray, i: int, why: str
+    data: Prepared, model: Specialist, asked: tuple[Table, np.ndarray, np.ndarray], i: int, why: str
 ) -> Explained:
     """Replace each value of row i by those of other rows and see how its answer moves."""
+    table, rows, raw = asked
     classes = data.target.classes
     shown = int(raw[i].argmax()) if classes else 0
     before = float(raw[i, shown] if classes else raw[i])

@@ -309,6 +309,7 @@ def register(registry: Registry, data: Prepared, row: Row, specialist: Specialis
     lineage = {
         **facts_of_run(data),
         "folder": os.path.abspath(data.task.folder),
+        "metric": str(data.metric),
         "spec_hash": specialist.graph.spec_hash,
         "check": {"passed": row.decision.passed, "reasons": [reason.words for reason in row.decision.reasons]},
     }
