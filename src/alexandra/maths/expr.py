@@ -1,0 +1,232 @@
+"""Expressions: frozen trees over exact rationals, the table of operators, and the limits of both.
+
+A node is a Number, a Symbol or an Apply of an operator to operands. Its text (the prefix language of language.py) is
+made when the node is: texts are equal exactly when trees are, so comparing, hashing and sorting never recurse. A tree
+is an input as it was written: nothing is evaluated or rearranged here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from alexandra.errors import AlexandraError, suggest
+
+MAX_DEPTH = 100  # operators inside one another
+MAX_CHARACTERS = 100_000  # of an expression's text
+MAX_BITS = 13_000  # of a numerator or a denominator: 3,914 decimal digits, which Python still prints
+SYMBOL = re.compile(r"[A-Za-z][A-Za-z_0-9]*")
+
+
+class ExpressionError(AlexandraError):
+    """An expression is ill-formed or over a limit."""
+
+
+class DomainError(AlexandraError):
+    """An expression has no value at a point; `name` is one of DOMAIN_ERRORS."""
+
+    def __init__(self, name: str, message: str, *, hint: str = "") -> None:
+        assert name in DOMAIN_ERRORS
+        super().__init__(message, hint=hint)
+        self.name = name
+
+
+# name -> what it means
+DOMAIN_ERRORS = {
+    "division_by_zero": "the divisor of / is zero",
+    "modulo_by_zero": "the divisor of % is zero",
+    "zero_to_negative": "zero is raised to a negative power",
+    "non_integer_exponent": "the exponent of ^ is not a whole number",
+    "unbound_symbol": "a symbol has no value",
+    "too_large": f"a numerator or denominator would exceed {MAX_BITS:,} bits",
+}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A row of the table: how many operands, whether they commute, and how infix writes it."""
+
+    name: str
+    arities: tuple[int, ...]
+    commutative: bool
+    precedence: int
+    doc: str
+
+
+OPERATORS = {
+    row.name: row
+    for row in (
+        Operator("+", (2,), True, 1, "sum"),
+        Operator("-", (1, 2), False, 1, "difference; with one operand its negative"),
+        Operator("*", (2,), True, 2, "product"),
+        Operator("/", (2,), False, 2, "quotient, exact"),
+        Operator("%", (2,), False, 2, "a - b * floor(a / b): the remainder with the sign of the divisor"),
+        Operator("^", (2,), False, 4, "power with a whole exponent; x ^ 0 is 1, also for x = 0"),
+    )
+}
+
+# Words that mean a function, a constant or a task in the prefix language, so that no symbol can be called so.
+RESERVED = (
+    "abs", "ceil", "cos", "derive", "e", "exp", "floor", "integrate", "ln", "log", "pi", "sin", "solve", "sqrt", "tan",
+)  # fmt: skip
+
+
+class Expr:
+    """A node. `depth` counts operators inside one another, `size` nodes; `text()` is the prefix form."""
+
+    __slots__ = ("_hash", "_text", "depth", "size")
+
+    _text: str
+    _hash: int
+    depth: int
+    size: int
+
+    def text(self) -> str:
+        """The canonical spacing of the prefix form; `parse(expr.text()) == expr`."""
+        return self._text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"parse({self._text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expr) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"an expression does not change; {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"an expression does not change; {name!r} cannot be deleted")
+
+    def __copy__(self) -> Expr:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Expr:
+        return self
+
+    def _fill(self, text: str, depth: int, size: int) -> None:
+        put = object.__setattr__
+        put(self, "_text", text)
+        put(self, "_hash", hash(text))
+        put(self, "depth", depth)
+        put(self, "size", size)
+
+
+class Number(Expr):
+    """An exact rational; its text is `3`, `-3` or `1/3` in lowest terms."""
+
+    __slots__ = ("value",)
+    __match_args__ = ("value",)
+
+    value: Fraction
+
+    def __init__(self, value: int | Fraction) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | Fraction):
+            raise ExpressionError(
+                f"a Number holds an int or a Fraction, got {value!r}", hint="write Fraction('0.1') for a decimal"
+            )
+        exact = Fraction(value)
+        if too_large(exact):
+            raise ExpressionError(f"a number has at most {MAX_BITS:,} bits above and below its fraction bar")
+        object.__setattr__(self, "value", exact)
+        self._fill(str(exact), 0, 1)
+
+    def __reduce__(self) -> tuple[type[Number], tuple[Fraction]]:
+        return Number, (self.value,)
+
+
+class Symbol(Expr):
+    """A variable: letters, digits and underscores, starting with a letter; case counts."""
+
+    __slots__ = ("name",)
+    __match_args__ = ("name",)
+
+    name: str
+
+    def __init__(self, name: str) -> None:
+        problem = symbol_problem(name)
+        if problem:
+            raise ExpressionError(problem[0], hint=problem[1])
+        object.__setattr__(self, "name", name)
+        self._fill(name, 0, 1)
+
+    def __reduce__(self) -> tuple[type[Symbol], tuple[str]]:
+        return Symbol, (self.name,)
+
+
+class Apply(Expr):
+    """An operator of OPERATORS applied to its operands."""
+
+    __slots__ = ("args", "op")
+    __match_args__ = ("op", "args")
+
+    op: str
+    args: tuple[Expr, ...]
+
+    def __init__(self, op: str, args: tuple[Expr, ...]) -> None:
+        strange = [arg for arg in args if not isinstance(arg, Expr)]
+        if strange:
+            raise ExpressionError(
+                f"an operand is an expression, got {strange[0]!r}", hint="write Number(3), Symbol('x')"
+            )
+        problem = apply_problem(op, args)
+        if problem:
+            raise ExpressionError(problem[0], hint=problem[1])
+        object.__setattr__(self, "op", op)
+        object.__setattr__(self, "args", tuple(args))
+        text = f"({op} {' '.join([arg._text for arg in args])})"
+        self._fill(text, 1 + max([arg.depth for arg in args]), 1 + sum([arg.size for arg in args]))
+
+    def __reduce__(self) -> tuple[type[Apply], tuple[str, tuple[Expr, ...]]]:
+        return Apply, (self.op, self.args)
+
+
+def too_large(value: Fraction) -> bool:
+    """Over MAX_BITS above or below the fraction bar."""
+    return value.numerator.bit_length() > MAX_BITS or value.denominator.bit_length() > MAX_BITS
+
+
+def symbol_problem(name: str) -> tuple[str, str] | None:
+    """Why `name` cannot be a symbol and what to do, or None."""
+    if not isinstance(name, str) or not SYMBOL.fullmatch(name):
+        return f"{name!r} is not a symbol", "a symbol is letters, digits and underscores and starts with a letter"
+    if name.lower() in RESERVED:
+        return f"{name!r} is a reserved word of the language, not a symbol", "reserved: " + ", ".join(RESERVED)
+    return None
+
+
+def apply_problem(op: str, args: Sequence[Expr]) -> tuple[str, str] | None:
+    """Why `op` cannot be applied to `args` and what to do, or None."""
+    if op not in OPERATORS:
+        return f"unknown operator {op!r}", suggest(op, OPERATORS)
+    row = OPERATORS[op]
+    if len(args) not in row.arities:
+        wanted = " or ".join(str(arity) for arity in row.arities)
+        return f"{op!r} takes {wanted} operands, got {len(args)}", f"{op}: {row.doc}"
+    if max([arg.depth for arg in args]) >= MAX_DEPTH:
+        return f"operators are nested deeper than {MAX_DEPTH} levels", "name a part by a symbol and bind it"
+    if sum([len(arg._text) for arg in args]) + 8 > MAX_CHARACTERS:
+        return f"the expression has more than {MAX_CHARACTERS:,} characters", "name a part by a symbol and bind it"
+    return None
+
+
+def symbols(expr: Expr) -> tuple[str, ...]:
+    """The names that occur, sorted, each once."""
+    return tuple(sorted({node.name for node in nodes(expr) if isinstance(node, Symbol)}))
+
+
+def nodes(expr: Expr) -> Iterator[Expr]:
+    """Every node, an operator before its operands."""
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        yield node
+        if isinstance(node, Apply):
+            stack.extend(reversed(node.args))

@@ -1,0 +1,38 @@
+"""Infix for people: the usual signs and precedence, and brackets wherever they are needed to read the same tree.
+
+`+ - * / %` group to the left, `^` to the right; a negative is `-x` and stands in brackets wherever it is an operand. No
+reader of infix lives here.
+"""
+
+from __future__ import annotations
+
+from alexandra.maths.expr import OPERATORS, Apply, Expr, Number
+
+_ATOM, _NEGATIVE, _LOOSEST = 9, 3, 0
+
+
+def to_infix(expr: Expr) -> str:
+    """`(+ (* 2 x) 1)` as `2 * x + 1`."""
+    return _write(expr)[0]
+
+
+def _write(expr: Expr) -> tuple[str, int]:
+    """The text, and how tightly its outermost sign binds."""
+    if not isinstance(expr, Apply):
+        if isinstance(expr, Number) and expr.value < 0:
+            return expr.text(), _LOOSEST
+        is_fraction = isinstance(expr, Number) and expr.value.denominator != 1
+        return expr.text(), OPERATORS["/"].precedence if is_fraction else _ATOM
+    if len(expr.args) == 1:
+        return f"-{_inside(expr.args[0], _NEGATIVE + 1)}", _LOOSEST
+    level = OPERATORS[expr.op].precedence
+    power = expr.op == "^"
+    left = _inside(expr.args[0], level + power)
+    right = _inside(expr.args[1], level + (not power))
+    return f"{left} {expr.op} {right}", level
+
+
+def _inside(expr: Expr, wanted: int) -> str:
+    """`expr` as an operand of a sign that needs it to bind at least as tightly as `wanted`."""
+    text, level = _write(expr)
+    return text if level >= wanted else f"({text})"
