@@ -128,6 +128,7 @@ def test_capabilities_are_methods_of_the_protocol() -> None:
         (LogisticRegression, {}, "cannot wrap a "),
         (pipeline(), {"inputs": {"x": 4}}, "inputs= belongs to torch modules, got Pipeline"),
         (pipeline(), {"factory": "a:b"}, "factory= belongs to torch modules, got Pipeline"),
+        (pipeline(), {"threads": 0}, "threads must be at least 1, got 0"),
         (wrap(pipeline()), {}, "the scikit-learn Pipeline is wrapped already"),
     ],
 )
@@ -201,12 +202,29 @@ def test_a_damaged_file_is_an_error_of_ours(data: bytes) -> None:
         read_foreign({"model.skops": data}, {"kind": "scikit-learn"})
 
 
-def test_no_truncation_of_a_file_escapes_as_an_error_of_python() -> None:
+def test_no_damage_to_a_file_escapes_as_an_error_of_python() -> None:
+    """A flipped bit is an error of ours or, here where no checksum is looked at, an estimator with another number."""
     pytest.importorskip("skops")
     data = wrap(pipeline()).files()["model.skops"]
-    for place in derive(1, "cut").below(len(data), 40).tolist():
-        with pytest.raises(AlexandraError):
-            read_foreign({"model.skops": data[:place]}, {"kind": "scikit-learn"})
+    cuts = [data[:place] for place in derive(1, "cut").below(len(data), 40).tolist()]
+    places, bits = derive(1, "flip").below(len(data), 160).tolist(), derive(1, "bit").below(8, 160).tolist()
+    flips = [
+        data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+        for place, bit in zip(places, bits, strict=True)
+    ]
+    refused = 0
+    for damaged in [*cuts, *flips]:
+        try:
+            read_foreign({"model.skops": damaged}, {"kind": "scikit-learn"})
+        except AlexandraError:
+            refused += 1
+    assert refused >= len(cuts) + 0.9 * len(flips)
+
+
+def test_a_file_that_holds_something_else_is_refused() -> None:
+    skops = pytest.importorskip("skops.io")
+    with pytest.raises(StorageError, match="'model.skops' holds a dict, not an estimator"):
+        read_foreign({"model.skops": skops.dumps({"a": 1})}, {"kind": "scikit-learn"})
 
 
 def test_an_artifact_of_another_kind_or_without_its_parts_is_refused() -> None:

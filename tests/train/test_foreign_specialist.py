@@ -199,7 +199,7 @@ def test_labels_and_columns_that_the_task_does_not_have_are_named(path: Path, ta
         ax.evaluate({}, task)
 
 
-@pytest.mark.parametrize("change", ["kind", "model", "file", "missing"])
+@pytest.mark.parametrize("change", ["kind", "model", "file", "missing", "columns"])
 def test_an_artifact_that_was_changed_is_refused(path: Path, task: Task, change: str) -> None:
     pytest.importorskip("skops")
     frame = pd.read_csv(path)
@@ -215,6 +215,8 @@ def test_an_artifact_that_was_changed_is_refused(path: Path, task: Task, change:
         blobs["specialist.json"], wanted = json_bytes(body), "unknown kind of foreign model 'pickle'"
     elif change == "file":
         blobs["model.skops"], wanted = blobs["model.skops"][:-1] + b"x", "file 'model.skops' is damaged"
+    elif change == "columns":
+        blobs["specialist.json"], wanted = json_bytes({**body, "columns": 3}), "does not describe a foreign model"
     else:
         del blobs["model.skops"]
         wanted = "the artifact has no 'model.skops'"

@@ -153,6 +153,8 @@ def wrap(
     factory  "package.module:function" that makes the module again, called without arguments; registering needs it
     threads  inside torch, while the model is called
     """
+    if threads < 1:
+        raise BackendError(f"threads must be at least 1, got {threads!r}")
     encoder = columns if hasattr(columns, "transform") else None
     names = () if encoder is not None else (columns,) if isinstance(columns, str) else tuple(columns)
     if is_module(model):

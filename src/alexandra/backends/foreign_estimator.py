@@ -63,8 +63,7 @@ class ForeignEstimator:
         except BackendError:
             raise
         except Exception as error:  # whatever a user's pipeline raises is an answer that was not given
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise BackendError(f"{self.words} failed on these rows: {reason[0]}") from error
+            raise BackendError(f"{self.words} failed on these rows: {_first_line(error)}") from error
 
     def _admitted(self, x: Any) -> Any:
         if hasattr(x, "columns"):
@@ -92,8 +91,7 @@ class ForeignEstimator:
         try:
             return {FILE: _canonical(io_of_skops.dumps(self.estimator))}
         except (TypeError, AttributeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise BackendError(f"{self.words} cannot be stored by skops: {reason}") from error
+            raise BackendError(f"{self.words} cannot be stored by skops: {_first_line(error)}") from error
 
     def description(self) -> dict[str, Any]:
         from sklearn import __version__
@@ -106,16 +104,18 @@ class ForeignEstimator:
         io_of_skops, data = _skops("loading"), files[FILE]
         try:
             types = io_of_skops.get_untrusted_types(data=data)
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-            raise StorageError(f"{FILE!r} is damaged: {error}") from error
-        safe = _harmless(data)
+            safe = _harmless(data)
+        except Exception as error:  # of a damaged zip, JSON or array: there is no end of kinds
+            raise StorageError(f"{FILE!r} is damaged: {_first_line(error)}") from error
         types = [name for name in types if name not in safe]
         require_trust(f"{FILE!r} holds types that can do harm when they are loaded", types)
         try:
-            return cls(io_of_skops.loads(data, trusted=[*types, *safe]))
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StorageError(f"{FILE!r} cannot be read: {reason}") from error
+            estimator = io_of_skops.loads(data, trusted=[*types, *safe])
+        except Exception as error:
+            raise StorageError(f"{FILE!r} cannot be read: {_first_line(error)}") from error
+        if not all(hasattr(estimator, name) for name in ("predict", "get_params")):
+            raise StorageError(f"{FILE!r} holds a {type(estimator).__name__}, not an estimator")
+        return cls(estimator)
 
 
 def frame_of(names: tuple[str, ...], columns: list[np.ndarray]) -> Any:
@@ -131,6 +131,11 @@ def frame_of(names: tuple[str, ...], columns: list[np.ndarray]) -> Any:
         for name, column in zip(names, columns, strict=True)
     }
     return pl.DataFrame(cells)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _text(label: Any) -> str:

@@ -187,10 +187,11 @@ class ForeignSpecialist:
                 encoder = Columns(tuple(body["features"]), dict(body["columns"]))
             given = encoder if isinstance(encoder, Encoder) else encoder.features
             model = read_foreign(blobs, body["model"], columns=given, threads=threads)
-            target = TargetEncoder.from_dict(body["target"])
-            found = cls(body["name"], model, encoder, target, body["facts"])
+            found = cls(body["name"], model, encoder, TargetEncoder.from_dict(body["target"]), body["facts"])
         except KeyError as error:
             raise StorageError(f"the artifact has no {error.args[0]!r}") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise StorageError(f"'specialist.json' does not describe a foreign model: {error}") from error
         if backend != "auto":
             raise BackendError(f"{model.words} runs itself, not on backend {backend!r}", hint="leave backend= out")
         return found
