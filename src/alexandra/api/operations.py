@@ -55,27 +55,33 @@ def solve(
     drop: Sequence[str] = (),
     seed: int | None = None,
     budget: str | float = "",
+    threads: int = 2,
+    backend: str = "auto",
+    keep: int = 3,
+    keep_leaks: bool = False,
+    promote: bool = True,
+    fresh: bool = False,
+    runs: str | Path = "runs",
     registry: str | Path | Registry | None = None,
     progress: Progress = silent,
-    **options: Any,
 ) -> Solution:
     """Train, check, register and promote a specialist for a table (with `target`) or a task.
 
-    source   a path to a table or a .task file, a data frame, or a Task
-    options  fields of train.solve.Options: threads, backend, keep_leaks, keep, promote, fresh, runs
+    source      a path to a table or a .task file, a data frame, or a Task
+    seed        overrides the task's;  budget: seconds, or a text such as "5m"
+    threads     candidates trained at once; the results do not depend on it
+    keep        how many of the best specialists are registered;  promote: offer the best to the gate
+    keep_leaks  train although a column gives the target away
+    fresh       forget what an earlier, equal run already trained (otherwise it is taken over)
+    runs        where the run's files and the report go;  registry: a folder, a database URL or a Registry
     """
     task, written = _task_of(source, target, positive, tuple(drop), budget)
     table = load_table(task, Path(task.folder))
-    unknown = set(options) - set(Options.__dataclass_fields__)
-    if unknown:
-        raise UsageError(
-            f"unknown option {sorted(unknown)[0]!r}", hint="known: " + ", ".join(Options.__dataclass_fields__)
-        )
-    settings = Options(seed=seed, **{**options, "runs": Path(options.get("runs", "runs"))})
-    solution = solve_task(task, table, open_registry(registry), settings, progress)
-    solution = report.write(solution, explain_best(solution, settings), solution.folder / "report.html")
+    options = Options(seed, threads, backend, keep_leaks, keep, promote, fresh, Path(runs))
+    solution = solve_task(task, table, open_registry(registry), options, progress)
+    solution = report.write(solution, explain_best(solution, options), solution.folder / "report.html")
     if written is not None:
-        solution = replace(solution, notes=(*solution.notes, _write_task(written, task)))
+        solution = replace(solution, notes=(*solution.notes, _write_task(written, solution.task)))
     return solution
 
 

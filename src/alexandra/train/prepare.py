@@ -15,7 +15,7 @@ from alexandra.data import readers
 from alexandra.data.profile import Profile, profile, strongest_words
 from alexandra.data.target import TargetEncoder
 from alexandra.errors import TaskError
-from alexandra.lang.task_spec import Split, Task, resolved
+from alexandra.lang.task_spec import Task, resolved
 from alexandra.metrics import Metric, check_kind
 from alexandra.metrics import metric as metric_named
 from alexandra.rng import derive
@@ -113,23 +113,33 @@ def _metric(task: Task, num_classes: int) -> Metric:
     return metric_named(task.metric.name, **task.metric.kwargs)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What decides where a row goes: its content key, its group and its class (both may be absent)."""
+
+    keys: np.ndarray
+    groups: np.ndarray | None
+    strata: np.ndarray | None
+
+    def take(self, rows: np.ndarray) -> _Rows:
+        groups, strata = (None if part is None else part[rows] for part in (self.groups, self.strata))
+        return _Rows(self.keys[rows], groups, strata)
+
+    def holdout(self, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
+        return holdout(self.keys, fractions, seed, groups=self.groups, strata=self.strata)
+
+
 def _parts(task: Task, table: Table, keys: np.ndarray, strata: np.ndarray | None) -> tuple[Part, ...]:
     split = task.split
-    assert split is not None
-    groups = table[split.group].values.astype(str) if split.group else None
+    rows = _Rows(keys, table[split.group].texts().astype(str) if split.group else None, strata)
     if split.folds:
-        fold = folds(keys, split.folds, split.seed, groups=groups, strata=strata)
-        parts = []
-        for number in range(split.folds):
-            test = np.flatnonzero(fold == number)
-            rest = np.flatnonzero(fold != number)
-            parts.append(_with_validation(f"fold{number}", rest, test, keys, groups, split, strata))
-        return tuple(parts)
+        fold = folds(keys, split.folds, split.seed, groups=rows.groups, strata=strata)
+        return tuple(_fold(number, fold == number, rows, split.seed) for number in range(split.folds))
     share = split.fractions or (0.7, 0.15, 0.15)
     if split.time:
         names = by_time(table[split.time].values, share)
     else:
-        names = holdout(keys, share, split.seed, groups=groups, strata=strata)
+        names = rows.holdout(share, split.seed)
     train, valid, test = (np.flatnonzero(names == name) for name in ("train", "validation", "test"))
     if min(len(train), len(valid), len(test)) == 0:
         raise TaskError(
@@ -139,22 +149,12 @@ def _parts(task: Task, table: Table, keys: np.ndarray, strata: np.ndarray | None
     return (Part("holdout", train, valid, test),)
 
 
-def _with_validation(
-    name: str,
-    rest: np.ndarray,
-    test: np.ndarray,
-    keys: np.ndarray,
-    groups: np.ndarray | None,
-    split: Split,
-    strata: np.ndarray | None,
-) -> Part:
-    """Set validation rows apart inside the training rows of a fold, by content hash as well."""
-    seed = derive(split.seed, "validation", name).integer()
-    inner_groups = None if groups is None else groups[rest]
-    inner_strata = None if strata is None else strata[rest]
-    names = holdout(
-        keys[rest], (1 - VALIDATION_SHARE, VALIDATION_SHARE, 0.0), seed, groups=inner_groups, strata=inner_strata
-    )
+def _fold(number: int, is_test: np.ndarray, rows: _Rows, seed: int) -> Part:
+    """One fold; validation rows are set apart inside its training rows, by content hash as well."""
+    name = f"fold{number}"
+    test, rest = np.flatnonzero(is_test), np.flatnonzero(~is_test)
+    shares = (1 - VALIDATION_SHARE, VALIDATION_SHARE, 0.0)
+    names = rows.take(rest).holdout(shares, derive(seed, "validation", name).integer())
     train, valid = rest[names == "train"], rest[names == "validation"]
     if len(train) == 0 or len(valid) == 0 or len(test) == 0:
         raise TaskError(
