@@ -99,6 +99,25 @@ def solve(
 
 
 @app.command()
+def init(
+    source: Annotated[Path, typer.Argument(help="A table: .csv, .csv.gz, .parquet.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    out: Annotated[Path | None, typer.Option(help="The task file; without it FILE.task beside the table.")] = None,
+    positive: Annotated[str, typer.Option(help="The positive class, for instance Yes.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Write over a task file that is there already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the task of a table with every default spelled out, to be edited and solved.
+
+    Example: alexandra init customers.csv --target Churn
+    """
+    from alexandra.api import init_task, json_records, render
+
+    made = init_task.write(source, target, out=out, positive=positive, force=force)
+    show(json_records.draft(made), as_json, lambda: render.draft(made))
+
+
+@app.command()
 def ask(
     task: Annotated[str, typer.Argument(help="A task: churn, churn:3, churn@experiment.")],
     question: Annotated[str, typer.Argument(help="One row as JSON, or - for JSON lines on stdin.")] = "",

@@ -12,6 +12,7 @@ import numpy as np
 from alexandra.records import Interval, Scorecard, Verdict
 
 if TYPE_CHECKING:
+    from alexandra.api.init_task import Draft
     from alexandra.lang.conditions import Reason
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
@@ -110,6 +111,18 @@ def solution(value: Solution) -> Record:
         "report": str(value.report) if value.report else None,
         "seconds": round(value.seconds, 3),
         "notes": list(value.notes),
+    }
+
+
+def draft(value: Draft) -> Record:
+    return {
+        "path": str(value.path),
+        "task": value.task.name,
+        "program": value.program,
+        "rows": value.profile.rows,
+        "columns": [plain(vars(one)) for one in value.profile.columns],
+        "dropped": dict(value.dropped),
+        "warnings": list(value.profile.warnings),
     }
 
 

@@ -5,6 +5,7 @@ Plain functions from results to rich renderables or text; nothing here computes 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
+    from alexandra.api.init_task import Draft
     from alexandra.records import Scorecard
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
@@ -69,6 +71,13 @@ def heading(solution: Solution) -> str:
     tags = " ".join(solution.task.tags)
     rows = f"{data.table.n_rows:,} rows, {data.profile.duplicates:,} duplicates"
     return f"task {solution.task.name}   {tags}   {rows}   {how} {by}, seed {split.seed}"
+
+
+def draft(value: Draft) -> list[str]:
+    """What `init` wrote, what it left out, and what to type next."""
+    lines = [f"wrote {value.path}: {value.profile.rows:,} rows, {len(value.profile.features):,} columns to learn from"]
+    lines += [f"left out    {name}: {why}" for name, why in value.dropped.items()]
+    return [*lines, f"solve it    alexandra solve {shlex.quote(str(value.path))}"]
 
 
 def leaderboard(solution: Solution) -> RichTable:
