@@ -179,3 +179,18 @@ def test_a_network_that_cannot_answer_the_target_is_refused(tmp_path: Path) -> N
     bad = task(table(), networks=(NetworkRef("n.nl"),), folder=str(tmp_path))
     with pytest.raises(TaskError, match="not probabilities"):
         operations.solve(bad, registry=Registry(tmp_path / "r"), runs=tmp_path / "runs")
+
+
+def test_a_registered_model_is_measured_on_rows_it_has_not_learnt_from(
+    solved: tuple[Solution, Registry, Path],
+) -> None:
+    solution, registry, _ = solved
+    again = ax.evaluate("toy@production", task(table()), registry=registry)
+    assert again.model == "toy@production (out of fold)"
+    assert again.metrics["roc_auc"].value == solution.winner.metric("roc_auc").value
+    seen, fresh = table(), table(150, seed=8)
+    both = {name: np.concatenate([np.asarray(seen[name]), np.asarray(fresh[name])]) for name in seen}
+    card = ax.evaluate("toy@production", task(both), registry=registry)
+    assert card.n == 150 and "150 rows that it was not trained on" in card.model
+    expected = roc_auc_score(fresh["label"] == "yes", solution.predict_proba(fresh)[:, 1])
+    assert card.metrics["roc_auc"].value == pytest.approx(expected)

@@ -26,12 +26,13 @@ from alexandra.registry.oracle import Choice, Oracle
 from alexandra.registry.store import Registry
 from alexandra.serve.engine import Answer, Engine, Reply
 from alexandra.storage import publish
-from alexandra.tables import Table
-from alexandra.train.evaluate import evaluate_table
+from alexandra.tables import Table, row_keys
+from alexandra.train.evaluate import evaluate_table, score
 from alexandra.train.foreign_specialist import adopt
 from alexandra.train.prepare import load_table, prepare
 from alexandra.train.solve import Options, Progress, Solution, explain_best, silent
 from alexandra.train.solve import solve as solve_task
+from alexandra.train.specialist import Specialist
 from alexandra.verifiers.loading import import_function
 
 
@@ -274,16 +275,16 @@ def evaluate(
 ) -> Scorecard:
     """Measure any model on a task's data: a predict function, an object with predict_proba or predict, a fitted
     scikit-learn estimator, what `wrap` returns, a registered ref ("churn:3") or "file.py:function". A function gets
-    a Table of raw feature rows.
+    a Table of raw feature rows. A registered network is measured on the rows that it was not trained on; where there
+    are none, its out-of-fold answers are measured again.
     """
     task = task if isinstance(task, Task) else read_task(task)
+    if isinstance(model, str) and ".py:" not in model:
+        return _evaluate_registered(model, task, open_registry(registry), name)
     predict: Callable[[Any], Any]
     foreign = wrap(model) if is_estimator(model) else model if isinstance(model, Foreign) else None
     if isinstance(model, str):
-        if ".py:" in model:
-            predict, name = import_function(model, Path()), name or model
-        else:
-            predict, name = load(model, registry=registry).predict_proba, name or model
+        predict, name = import_function(model, Path()), name or model
     else:
         predict = getattr(model, "predict_proba", None) or getattr(model, "predict", None) or model
     if foreign is None and (is_module(model) or not callable(predict)):
@@ -296,6 +297,31 @@ def evaluate(
         adopted = adopt(foreign, data, name)
         predict, name = adopted.predict_raw, adopted.name
     return evaluate_table(data, predict, np.arange(data.table.n_rows), name or type(model).__name__)
+
+
+def _evaluate_registered(ref: str, task: Task, store: Registry, name: str) -> Scorecard:
+    data = prepare(task, load_table(task, Path(task.folder)), keep_leaks=True)
+    choice, engine = choose(store, ref), Engine(store)
+    member = engine.specialist(choice.members[0])
+    rows = np.arange(data.table.n_rows)
+    where = "all rows"
+    if isinstance(member, Specialist):
+        rows = rows[~member.learnt_from(row_keys(data.table, member.encoder.features))]
+        where = f"{len(rows):,} rows that it was not trained on"
+    if not len(rows):
+        card = store.scorecard(choice.members[0])
+        return replace(score(data, name or f"{ref} (out of fold)", card.outcomes), model_hash=card.model_hash)
+
+    def predict(table: Table) -> np.ndarray:
+        raw, labels = engine.raw(choice, table)
+        unknown = set(labels) ^ set(data.target.classes)
+        if unknown:
+            raise DataError(
+                f"{ref} answers {', '.join(labels)}", hint="this task has: " + ", ".join(data.target.classes)
+            )
+        return raw[:, [labels.index(label) for label in data.target.classes]] if labels else raw
+
+    return evaluate_table(data, predict, rows, name or f"{ref} ({where})")
 
 
 def verify(claims: Sequence[Claim], verifiers: Sequence[Any] | None = None) -> list[Verdict]:

@@ -32,8 +32,9 @@ from alexandra.train.check import check, refuse_impossible
 from alexandra.train.crossfit import Fit, Settings, crossfit, fit_graph, train_specialist
 from alexandra.train.evaluate import outcomes_of, score
 from alexandra.train.explain import Explanation, explain
+from alexandra.train.export import Exported, export
 from alexandra.train.prepare import Prepared, prepare
-from alexandra.train.specialist import Specialist
+from alexandra.train.specialist import Specialist, fingerprints
 
 SPECIALIST, BASELINE = "specialist", "baseline"
 
@@ -124,6 +125,11 @@ class Solution:
         """Probabilities [rows, classes] in the order of `classes`."""
         assert self.specialist is not None
         return self.specialist.predict_raw(Table.from_any(table))
+
+    def export(self, to: str, folder: str | Path) -> Exported:
+        """Write the best specialist to a new folder in the format `to` ("onnx"), checked on rows of the task."""
+        assert self.specialist is not None
+        return export(self.specialist, to, folder, self.data.table)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -266,6 +272,7 @@ def refit_and_register(
         late = replace(settings, deadline=float("inf"))
         specialist, _ = train_specialist(data, by_name[row.name], encoder, everything, late, max(1, row.epochs))
         specialist.facts = facts_of_run(data)
+        specialist.training = np.unique(fingerprints(data.keys))
         row = replace(row, card=finished_card(data, row, specialist))
         out.append(replace(row, version=register(registry, data, row, specialist)))
         first = first or specialist

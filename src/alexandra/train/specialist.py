@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from alexandra.ir.check import graph_from_dict
 from alexandra.ir.cost import parameters
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
-from alexandra.storage import json_bytes
+from alexandra.storage import json_bytes, read_tensors, tensors_bytes
 from alexandra.tables import Table
 
 BLOCK_ROWS = 4096
@@ -31,13 +31,22 @@ BLOCK_ROWS = 4096
 
 @dataclass
 class Specialist:
-    """One answering model; `facts` are free-form notes that travel with it (task text, data hash, seed)."""
+    """One answering model.
+
+    facts      free-form notes that travel with it (task text, data hash, seed)
+    training   fingerprints of the rows that it learnt from, sorted (`fingerprints` of their content keys)
+    """
 
     name: str
     encoder: Encoder
     target: TargetEncoder
     model: Model
     facts: Mapping[str, Any]
+    training: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    def learnt_from(self, keys: np.ndarray) -> np.ndarray:
+        """For each content key whether the model was trained on such a row."""
+        return np.isin(fingerprints(keys), self.training)
 
     @property
     def graph(self) -> Graph:
@@ -84,6 +93,7 @@ class Specialist:
         files = self.model.weights.files(self.graph, seed=facts.get("seed"), data_hash=facts.get("data_hash", ""))
         return {
             **files,
+            "training.safetensors": tensors_bytes({"fingerprints": self.training}),
             "graph.json": json_bytes(self.graph.to_dict()),
             "specialist.json": json_bytes(
                 {
@@ -104,6 +114,13 @@ class Specialist:
             body = json.loads(blobs["specialist.json"])
             weights = WeightSet.from_files(blobs, graph)
             encoder, target = Encoder.from_dict(body["encoder"]), TargetEncoder.from_dict(body["target"])
+            training = read_tensors(blobs["training.safetensors"], "training.safetensors")[0]["fingerprints"]
         except KeyError as error:
             raise StorageError(f"the artifact has no {error.args[0]!r}") from error
-        return cls(body["name"], encoder, target, bind(graph, backend, weights=weights, threads=threads), body["facts"])
+        model = bind(graph, backend, weights=weights, threads=threads)
+        return cls(body["name"], encoder, target, model, body["facts"], training)
+
+
+def fingerprints(keys: np.ndarray) -> np.ndarray:
+    """The first 64 bits of content keys (32 hex digits each), uint64 in their order."""
+    return np.array([int(str(key)[:16], 16) for key in keys], dtype=np.uint64)
