@@ -160,6 +160,25 @@ def evaluate(
     show(json_records.card(card), as_json, lambda: render.card(card))
 
 
+@app.command()
+def export(
+    ref: Annotated[str, typer.Argument(help="A registered model: churn, churn@production, churn:3.")],
+    out: Annotated[Path, typer.Option(help="The new folder.")],
+    to: Annotated[str, typer.Option(help="onnx.")] = "onnx",
+    registry: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Write a model for another runtime: the network, its encoder and target, and a README.
+
+    Example: alexandra export churn@production --to onnx --out churn_onnx
+    """
+    from alexandra.api import export as exporting
+    from alexandra.api import json_records, render
+
+    made = exporting.export(ref, out, to=to, registry=registry)
+    show(json_records.exported(made), as_json, lambda: render.exported(made))
+
+
 @app.command(name="compile")
 def compile_file(
     path: Annotated[Path, typer.Argument(help="A NureonLang file.")],

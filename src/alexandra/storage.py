@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,23 @@ def publish(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot sync {str(path.parent)!r}: {_reason(error)}", hint=_SYNC_HINT) from error
+
+
+def publish_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a new folder of files: whole under its name, or not at all. `folder` must not exist, or be empty."""
+    part = folder.parent / f".{folder.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}"
+    try:
+        _make_folder(part)
+        for name, data in files.items():
+            _write_durably(part / name, data)
+        sync_folder(part)
+        os.rename(part, folder)
+        sync_folder(folder.parent)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"cannot write {str(folder)!r}: {_reason(error)}", hint=_WRITE_HINT) from error
+        raise
 
 
 def _discard(part: Path) -> None:

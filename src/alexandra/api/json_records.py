@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
     from alexandra.serve.engine import Answer, Reply
+    from alexandra.train.export import Exported
     from alexandra.train.solve import Row, Solution
 
 Record = dict[str, Any]
@@ -123,6 +124,15 @@ def draft(value: Draft) -> Record:
         "columns": [plain(vars(one)) for one in value.profile.columns],
         "dropped": dict(value.dropped),
         "warnings": list(value.profile.warnings),
+    }
+
+
+def exported(value: Exported) -> Record:
+    return {
+        "folder": str(value.folder),
+        "files": list(value.files),
+        "rows_checked": value.rows if value.difference is not None else 0,
+        "largest_difference": value.difference,
     }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
     from alexandra.serve.engine import Answer, Reply
+    from alexandra.train.export import Exported
     from alexandra.train.solve import Row, Solution
 
 
@@ -78,6 +79,14 @@ def draft(value: Draft) -> list[str]:
     lines = [f"wrote {value.path}: {value.profile.rows:,} rows, {len(value.profile.features):,} columns to learn from"]
     lines += [f"left out    {name}: {why}" for name, why in value.dropped.items()]
     return [*lines, f"solve it    alexandra solve {shlex.quote(str(value.path))}"]
+
+
+def exported(value: Exported) -> list[str]:
+    """Where the files are and how far onnxruntime's answers are from the specialist's."""
+    found = "not compared: onnxruntime is not installed"
+    if value.difference is not None:
+        found = f"equal to the specialist's within {value.difference:.1e} on {value.rows} rows"
+    return [f"wrote {value.folder}: {', '.join(value.files)}", f"answers     {found}"]
 
 
 def leaderboard(solution: Solution) -> RichTable:
