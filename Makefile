@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v) 2
 VENV ?= .venv
 CORE ?= .venv-core
 JOBS ?= 2
-SLOW_EXTRAS ?= torch,verify,serve,data,onnx,keras,ray,dev
+SLOW_EXTRAS ?= torch,verify,serve,data,onnx,mlflow,keras,ray,dev
 BIN := $(abspath $(VENV))/bin
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -73,6 +73,7 @@ wheel: $(VENV)/.ready  ## a manylinux wheel in dist/
 
 docs: $(VENV)/.ready  ## the book as HTML in build/site
 	$(BIN)/python -m pip install -q -e '.[docs]'
+	$(BIN)/python -m alexandra.api.reference
 	$(BIN)/mkdocs build --strict --site-dir build/site
 
 system-tools:  ## optional programs that some verifiers can use (Debian)

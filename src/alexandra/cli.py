@@ -60,6 +60,7 @@ def solve(
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier, equal run already trained.")] = False,
     promote: Annotated[bool, typer.Option("--promote/--no-promote", help="Offer the winner to the gate.")] = True,
     runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    mlflow: Annotated[str, typer.Option(help="Log the run to this MLflow store: a URL, sqlite:///mlflow.db.")] = "",
     registry: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
@@ -84,6 +85,7 @@ def solve(
             promote=promote,
             runs=runs,
             registry=registry,
+            mlflow=mlflow,
             progress=update,
         )
     show(

@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
     "z3": "z3-solver",
     "importlinter": "import-linter",
+    "mlflow": "mlflow-skinny",
     "tensorflow": "tensorflow-cpu",
     "PIL": "pillow",
     "yaml": "pyyaml",

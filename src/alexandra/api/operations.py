@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alexandra.api import report
+from alexandra.api import mlflow_log, report
 from alexandra.api.models import open_registry
 from alexandra.backends.foreign import Foreign, is_estimator, is_module, wrap
 from alexandra.errors import DataError, TaskError, UsageError
@@ -64,6 +64,7 @@ def solve(
     fresh: bool = False,
     runs: str | Path = "runs",
     registry: str | Path | Registry | None = None,
+    mlflow: str = "",
     progress: Progress = silent,
 ) -> Solution:
     """Train, check, register and promote a specialist for a table (with `target`) or a task.
@@ -75,14 +76,18 @@ def solve(
     keep_leaks  train although a column gives the target away
     fresh       forget what an earlier, equal run already trained (otherwise it is taken over)
     runs        where the run's files and the report go;  registry: a folder, a database URL or a Registry
+    mlflow      the MLflow store that the run is logged to: a server's URL or a database (extra `mlflow`)
     """
     task, written = _task_of(source, target, positive, tuple(drop), budget)
+    tracker = mlflow_log.connect(mlflow, task.name) if mlflow else None
     table = load_table(task, Path(task.folder))
     options = Options(seed, threads, backend, keep_leaks, keep, promote, fresh, Path(runs))
     solution = solve_task(task, table, open_registry(registry), options, progress)
     solution = report.write(solution, explain_best(solution, options), solution.folder / "report.html")
     if written is not None:
         solution = replace(solution, notes=(*solution.notes, _write_task(written, solution.task)))
+    if tracker is not None:
+        solution = replace(solution, notes=(*solution.notes, tracker.log(solution)))
     return solution
 
 
