@@ -1,0 +1,124 @@
+"""Distinct items of a level in order: candidates drawn in blocks, each canonical key taken once, split by its key.
+
+Item i of a sample depends on seed, level and split alone: asking for more items only adds to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from alexandra.curriculum.items import SPLITS, TEST_OOD, Item, split_of
+from alexandra.curriculum.levels import Level, level_of
+from alexandra.errors import DataError, suggest
+from alexandra.maths import Expr, key
+
+BLOCK = 2_000  # candidates drawn at a time
+DRAWS_PER_ITEM = 200  # in vain, before a sample is given up
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`count` distinct items of one level, the same in every iteration; `split` "" is all but test_ood."""
+
+    level: Level
+    count: int
+    seed: int = 0
+    split: str = ""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Item]:
+        level, ood = self.level, self.split == TEST_OOD
+        made = 0
+        for expr, item_key in distinct(level, self.seed, ood):
+            if made == self.count:
+                return
+            split = TEST_OOD if ood else split_of(item_key)
+            if self.split in ("", split):
+                made += 1
+                yield make_item(level, expr, item_key, split, made)
+        if made < self.count:
+            raise DataError(f"level {level.number} has only {made:,} items here, {self.count:,} were asked")
+
+    def check(self, answer: object, item: Item) -> bool:
+        """Whether `answer` is right for `item`, in any form that the level accepts; never raises on an answer."""
+        return self.level.check(answer, item.expected)
+
+
+def level(number: int, count: int | None = None, seed: int = 0, split: str = "") -> Sample:
+    """A sample of level `number`; `count` defaults to the seed's size of the level.
+
+    split   "" (whatever is in distribution), "train", "val", "test_iid" or "test_ood"
+    DataError when the level does not have that many distinct items.
+    """
+    row = level_of(number)
+    count = row.size if count is None else count
+    if split and split not in SPLITS:
+        raise DataError(f"no split {split!r}", hint=suggest(split, SPLITS))
+    if count < 0:
+        raise DataError(f"{count} items cannot be drawn", hint="ask for 0 or more")
+    most = available(row, split)
+    if count > most:
+        where = f"level {number}" + (f", split {split}," if split else "")
+        raise DataError(f"{where} has {most:,} distinct items, {count:,} were asked", hint=f"ask for {most:,} at most")
+    return Sample(row, count, seed, split)
+
+
+def available(row: Level, split: str) -> int:
+    """How many distinct items can be asked for: exact where a level is finite, else the proven count shared out."""
+    if split in ("", TEST_OOD):
+        return row.distinct_ood if split else row.distinct
+    if row.finite:
+        return _finite_shares(row.number)[split]
+    return row.distinct // 20
+
+
+@lru_cache(maxsize=4)
+def _finite_shares(number: int) -> dict[str, int]:
+    row = level_of(number)
+    splits = [split_of(item_key) for _, item_key in distinct(row, 0, False)]
+    return {name: splits.count(name) for name in SPLITS}
+
+
+def make_item(row: Level, expr: Expr, item_key: str, split: str, number: int) -> Item:
+    """Item `number` (from 1) of a sample, its answer worked out exactly."""
+    name = f"L{row.number}-{'ood-' if split == TEST_OOD else ''}{number:05d}"
+    return Item(name, row.number, expr, row.answer(expr), item_key, split)
+
+
+def distinct(row: Level, seed: int, ood: bool) -> Iterator[tuple[Expr, str]]:
+    """Inputs with their keys, each key once, in the order of the candidates; ends when a finite level is used up."""
+    seen: set[str] = set()
+    in_vain = 0
+    for block in blocks(row, seed, ood):
+        for expr, item_key in block:
+            if item_key in seen:
+                in_vain += 1
+                continue
+            seen.add(item_key)
+            yield expr, item_key
+        if in_vain > DRAWS_PER_ITEM * (len(seen) + BLOCK):
+            raise DataError(
+                f"level {row.number}: {in_vain:,} draws in a row gave nothing new after {len(seen):,} items"
+            )
+
+
+Block = list[tuple[Expr, str]]
+
+
+def blocks(row: Level, seed: int, ood: bool, get: Callable[[int], Block] | None = None) -> Iterator[Block]:
+    """Block after block of valid candidates with their keys; `get` replaces drawing (a file, a worker)."""
+    number = 0
+    while ood or not row.finite or number * BLOCK < row.distinct:
+        yield get(number) if get else block_of(row, seed, ood, number)
+        number += 1
+
+
+def block_of(row: Level, seed: int, ood: bool, number: int) -> Block:
+    """The valid candidates of block `number`, a pure function of its arguments."""
+    draw = row.draw_ood if ood else row.draw
+    candidates = draw(seed, number * BLOCK, (number + 1) * BLOCK)
+    return [(expr, key(expr)) for expr in candidates if expr is not None]
