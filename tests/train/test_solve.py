@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 import alexandra as ax
 from alexandra.api import operations
 from alexandra.errors import TaskError
-from alexandra.lang.expr import Compare, Gap, Number
+from alexandra.lang.expr import Compare, Fact, Gap, Number
 from alexandra.lang.task_spec import DataSource, FamilyRef, Split, Task
 from alexandra.registry.store import Registry
 from alexandra.train.solve import Row, Solution, choose
@@ -194,3 +194,37 @@ def test_a_registered_model_is_measured_on_rows_it_has_not_learnt_from(
     assert card.n == 150 and "150 rows that it was not trained on" in card.model
     expected = roc_auc_score(fresh["label"] == "yes", solution.predict_proba(fresh)[:, 1])
     assert card.metrics["roc_auc"].value == pytest.approx(expected)
+
+
+def test_a_protected_task_is_compared_item_by_item_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    from alexandra.tables import Table
+
+    Table.from_any(table(500, seed=3)).to_csv(tmp_path / "old.csv")
+    registry = Registry(tmp_path / "r")
+    options = {"registry": registry, "runs": tmp_path / "runs"}
+    source = DataSource.csv("old.csv")
+    easy = Compare(Fact("roc_auc"), ">=", Number(0.6))
+    old = Task(source, "label", "old", networks=SMALL, split=Split(folds=3), folder=str(tmp_path), accept=easy)
+    operations.solve(old, **options)
+    with pytest.raises(TaskError, match="PROTECT names 'older'"):
+        operations.solve(task(table(), protect=("older",), accept=easy), **options)
+    good = operations.solve(task(table(seed=6), protect=("old",), accept=easy), **options)
+    assert good.gate is not None
+    reason = next(one for one in good.gate.reasons if one.text.startswith("no_worse(protected"))
+    assert "old" in reason.words
+    backwards = table(seed=7)
+    backwards["label"] = np.where(np.asarray(backwards["label"]) == "yes", "no", "yes")
+    bad = operations.solve(task(backwards, name="backwards", protect=("old",), accept=easy), **options)
+    assert bad.winner.passed and bad.gate is not None and not bad.gate.passed
+    assert "worse" in " ".join(one.words for one in bad.gate.reasons if not one.passed)
+
+
+def test_a_budget_that_is_too_small_is_said_or_refused(tmp_path: Path) -> None:
+    from alexandra.lang.task_spec import Budget
+
+    options = {"registry": Registry(tmp_path / "r"), "runs": tmp_path / "runs"}
+    with pytest.raises(TaskError, match="BUDGET memory allows 1,000"):
+        operations.solve(task(table(), budget=Budget(bytes=1000)), **options)
+    hasty = operations.solve(task(table(), budget=Budget(seconds=0.01)), **options)
+    assert any("time budget ended" in note for note in hasty.notes)
+    assert not list((tmp_path / "runs").rglob("tabular*-fold0.safetensors")), "a cut training must not be taken over"

@@ -25,7 +25,7 @@ from alexandra.rng import derive
 from alexandra.storage import publish, read_tensors, tensors_bytes
 from alexandra.train.baselines import Baseline
 from alexandra.train.candidates import Candidate, Recipe
-from alexandra.train.loop import Batch, History, Plan, fit_loop
+from alexandra.train.loop import OUT_OF_TIME, Batch, History, Plan, fit_loop
 from alexandra.train.model import default_objective
 from alexandra.train.prepare import Part, Prepared
 from alexandra.train.specialist import Specialist
@@ -45,6 +45,7 @@ class Fit:
     valid_loss: np.ndarray
     parameters: int
     seconds: float
+    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def crossfit(
 ) -> list[Fit]:
     """All fits, candidates in their order and parts in theirs; calls `on_done` as each one ends."""
     encoders = {part.name: Encoder.fit(data.table.take(part.train), data.features) for part in data.parts}
+    _refuse_over_memory(data, max(encoder.width for encoder in encoders.values()), settings.threads)
     jobs: list[tuple[str, Part, Callable[[], Fit]]] = []
     for part in data.parts:
         for candidate in networks:
@@ -116,6 +118,18 @@ def crossfit(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [done[name, part.name] for name, part, _ in jobs]
+
+
+def _refuse_over_memory(data: Prepared, width: int, threads: int) -> None:
+    """TaskError when the encoded rows of the jobs that run at once do not fit the task's memory budget."""
+    limit = data.task.budget.bytes
+    needed = 4 * width * data.table.n_rows * (threads + 1)
+    if limit is not None and needed > limit:
+        raise TaskError(
+            f"{data.table.n_rows:,} rows of {width} features on {threads} threads need about {needed:,} bytes, "
+            f"BUDGET memory allows {limit:,}",
+            hint="raise BUDGET memory, use --threads 1, or drop columns",
+        )
 
 
 def _network_job(
@@ -141,6 +155,7 @@ def _network_job(
             np.array([epoch.valid_loss for epoch in history.epochs]),
             specialist.num_parameters,
             history.seconds,
+            history.stopped,
         )
 
     return job
@@ -192,7 +207,7 @@ def _baseline_job(data: Prepared, part: Part, baseline: Baseline, settings: Sett
 
 
 _ARRAYS = ("valid", "test", "train_loss", "valid_loss")
-_NUMBERS = ("best_epoch", "epochs", "parameters", "seconds")
+_NUMBERS = ("best_epoch", "epochs", "parameters", "seconds", "stopped")
 
 
 def _cached(folder: Path, name: str, part: Part, job: Callable[[], Fit]) -> Fit:
@@ -205,8 +220,9 @@ def _cached(folder: Path, name: str, part: Part, job: Callable[[], Fit]) -> Fit:
         except StorageError:
             path.unlink()
     fit = job()
-    arrays = {key: np.asarray(getattr(fit, key), dtype=np.float64) for key in _ARRAYS}
-    publish(path, tensors_bytes(arrays, {key: repr(getattr(fit, key)) for key in _NUMBERS}))
+    if fit.stopped != OUT_OF_TIME:
+        arrays = {key: np.asarray(getattr(fit, key), dtype=np.float64) for key in _ARRAYS}
+        publish(path, tensors_bytes(arrays, {key: str(getattr(fit, key)) for key in _NUMBERS}))
     return fit
 
 
@@ -214,4 +230,6 @@ def _from_file(name: str, part: str, arrays: dict[str, np.ndarray], notes: dict[
     best_epoch, epochs, parameters = (int(notes[key]) for key in ("best_epoch", "epochs", "parameters"))
     valid, test, train_loss, valid_loss = (arrays[key] for key in _ARRAYS)
     seconds = float(notes["seconds"])
-    return Fit(name, part, valid, test, best_epoch, epochs, train_loss, valid_loss, parameters, seconds)
+    return Fit(
+        name, part, valid, test, best_epoch, epochs, train_loss, valid_loss, parameters, seconds, notes["stopped"]
+    )

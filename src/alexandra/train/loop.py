@@ -21,6 +21,7 @@ from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import CrossEntropy, Objective, Program
 
 EPSILON = 1e-12
+OUT_OF_TIME = "time budget"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def fit_loop(
     stopped = "all epochs done"
     for number in range(1, plan.epochs + 1):
         if time.monotonic() >= plan.deadline and entries:
-            stopped = "time budget"
+            stopped = OUT_OF_TIME
             break
         entry = _one_epoch(model, state, number, steps_per_epoch, losses)
         if validation is not None:

@@ -33,7 +33,9 @@ from alexandra.train.crossfit import Fit, Settings, crossfit, fit_graph, train_s
 from alexandra.train.evaluate import outcomes_of, score
 from alexandra.train.explain import Explanation, explain
 from alexandra.train.export import Exported, export
+from alexandra.train.loop import OUT_OF_TIME
 from alexandra.train.prepare import Prepared, prepare
+from alexandra.train.protect import Protection, protect, refuse_unknown
 from alexandra.train.specialist import Specialist, fingerprints
 
 SPECIALIST, BASELINE = "specialist", "baseline"
@@ -154,6 +156,7 @@ def solve(
     data = prepare(task, table, keep_leaks=options.keep_leaks)
     task = data.task
     refuse_impossible(data)
+    refuse_unknown(registry, task.protect)
     networks = candidates(task, Path(task.folder), classification=data.classification, rows=data.table.n_rows)
     classes = len(data.target.classes)
     for network in networks:
@@ -174,9 +177,13 @@ def solve(
     rows = measure(data, networks, fits)
     rows, best = choose_and_check(data, rows, registry)
     specialist, rows = refit_and_register(data, networks, rows, registry, settings, options.keep)
-    gate = _propose(registry, data, rows, best, options)
+    protection = protect(registry, task.protect, specialist)
+    winner = next(row for row in rows if row.name == best)
+    gate = _propose(registry, data, winner, specialist, protection) if options.promote else None
     rows = [_refreshed(registry, row) for row in rows]
-    solution = Solution(task, data, tuple(rows), tuple(fits), best, specialist, gate, folder, time.monotonic() - began)
+    notes = (*_late(fits), *protection.notes)
+    took = time.monotonic() - began
+    solution = Solution(task, data, tuple(rows), tuple(fits), best, specialist, gate, folder, took, notes)
     publish(folder / "task.task", task.text().encode())
     publish_json(folder / "leaderboard.json", solution.leaderboard)
     return solution
@@ -325,12 +332,23 @@ def register(registry: Registry, data: Prepared, row: Row, specialist: Specialis
     )
 
 
-def _propose(registry: Registry, data: Prepared, rows: list[Row], best: str, options: Options) -> GateDecision | None:
-    """Offer the chosen specialist to the gate `production` when its check passed."""
-    row = next(row for row in rows if row.name == best)
-    if not (options.promote and row.passed and row.version is not None):
+def _propose(
+    registry: Registry, data: Prepared, best: Row, specialist: Specialist, protection: Protection
+) -> GateDecision | None:
+    """Offer the chosen specialist to the gate `production` when its check passed and nothing stands in the way."""
+    if not best.passed or best.version is None:
         return None
-    return try_promote(registry, row.version, metric=data.metric)
+    if protection.trouble:
+        return GateDecision("production", best.version, False, protection.trouble)
+    return try_promote(registry, best.version, metric=data.metric, protected=protection.pairs)
+
+
+def _late(fits: Sequence[Fit]) -> list[str]:
+    """A sentence when the time budget cut training short: then the result depends on the machine."""
+    cut = [f"{fit.name} {fit.part}" for fit in fits if fit.stopped == OUT_OF_TIME]
+    if not cut:
+        return []
+    return [f"the time budget ended {len(cut)} of {len(fits)} trainings early ({cut[0]} ...): raise BUDGET time"]
 
 
 def _refreshed(registry: Registry, row: Row) -> Row:
