@@ -110,7 +110,9 @@ def bars(names: Sequence[str], values: Sequence[float], errors: Sequence[float],
     """Horizontal bars with error whiskers; the names stand left of them."""
     row, left = 20, 150
     height = row * len(names) + 26
-    low, high = min(0.0, *values), max(1e-12, *values, 0.0)
+    reach = list(zip(values, errors, strict=True))
+    low = min([0.0, *(value - error for value, error in reach)])
+    high = max([1e-12, *(value + error for value, error in reach)])
     scale = (WIDTH - left - 50) / (high - low)
     body = []
     for i, (name, value, error) in enumerate(zip(names, values, errors, strict=True)):

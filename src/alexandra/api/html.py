@@ -20,6 +20,7 @@ p, li { max-width: 70ch; }
 table { border-collapse: collapse; font-size: .9rem; }
 caption, figcaption { text-align: left; color: #5b6875; font-size: .85rem; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #e6eaee; vertical-align: top; }
+.whole { white-space: nowrap; }
 td.num { text-align: right; }
 td.cell { text-align: center; min-width: 2.2rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
@@ -75,6 +76,11 @@ def _cell(cell: object) -> str:
 
 def figure(chart: str, caption: str = "") -> Html:
     return Html(f"<figure>{chart}<figcaption>{escape(caption)}</figcaption></figure>")
+
+
+def whole(text: str) -> Html:
+    """Text that is never broken into lines."""
+    return Html(f'<span class="whole">{escape(text)}</span>')
 
 
 def grid(parts: Sequence[str]) -> Html:

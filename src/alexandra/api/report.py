@@ -17,7 +17,7 @@ import numpy as np
 
 from alexandra import __version__
 from alexandra.api import charts, render
-from alexandra.api.html import Html, document, figure, grid, paragraph, section, table
+from alexandra.api.html import Html, document, figure, grid, paragraph, section, table, whole
 from alexandra.lang.conditions import Reason
 from alexandra.records import Outcomes
 from alexandra.storage import publish
@@ -50,7 +50,8 @@ def page(solution: Solution, explanation: Explanation) -> str:
         ("Repeat it", _repeat(solution)),
     ]
     about = f'<p class="lead">{escape(task.about)}</p>' if task.about else ""
-    head = f"<h1>{escape(task.name)}</h1>{about}{paragraph(render.heading(solution), muted=True)}"
+    facts = paragraph(" · ".join(render.heading(solution).split("   ")[1:]), muted=True)
+    head = f"<h1>{escape(task.name)}</h1>{about}{facts}"
     return document(f"{task.name}: report", head + "".join(section(*one) for one in sections))
 
 
@@ -64,7 +65,7 @@ def _reasons(reasons: Sequence[Reason]) -> str:
 
 
 def _decision(solution: Solution) -> str:
-    lines = "".join(f"<li>{escape(line)}</li>" for line in render.conclusion(solution) if not line.startswith("report"))
+    lines = "".join(map(_line, (line for line in render.conclusion(solution) if not line.startswith("report"))))
     best = solution.winner
     assert best.decision is not None
     check = f"<p>The check of <b>{escape(best.name)}</b>, opened once on rows that played no part in choosing it:</p>"
@@ -72,6 +73,13 @@ def _decision(solution: Solution) -> str:
     if solution.gate is not None:
         gate = "<p>The gate <code>production</code>:</p>" + _reasons(solution.gate.reasons)
     return f"<ul>{lines}</ul>{check}{_reasons(best.decision.reasons)}{gate}"
+
+
+def _line(line: str) -> str:
+    """A line of the terminal, its first words apart; what is to be typed as code."""
+    label, _, rest = line.partition("  ")
+    shown = f"<code>{escape(rest.strip())}</code>" if label == "ask it" else escape(rest.strip())
+    return f"<li><b>{escape(label)}</b>: {shown}</li>"
 
 
 def _models(solution: Solution) -> str:
@@ -85,9 +93,9 @@ def _models(solution: Solution) -> str:
             (
                 f"{kind}{row.name}",
                 epochs,
-                str(row.metric(metric)),
+                whole(str(row.metric(metric))),
                 row.card.parameters,
-                latency,
+                whole(latency),
                 render.verdict_words(row),
             )
         )
@@ -135,7 +143,8 @@ def _mistakes(solution: Solution) -> tuple[str, str]:
     if len(outcomes.classes) > MANY_CLASSES:
         pairs = [(int(matrix[i, j]), i, j) for i, j in zip(*np.nonzero(matrix), strict=True) if i != j]
         rows = [(outcomes.classes[i], outcomes.classes[j], n) for n, i, j in sorted(pairs, reverse=True)[:20]]
-        return "Confusion", table(("truth", "answer", "rows"), rows)
+        head = ("truth", "answer", "rows")
+        return "Confusion", table(head, rows) if rows else paragraph("No row was answered wrongly.")
     asked = outcomes.classes[outcomes.positive] if len(outcomes.classes) == 2 else "the answered class"
     words = f"Calibration: the probability of {asked} against what came true; area is the number of rows."
     parts = [_matrix_html(outcomes.classes, matrix), figure(charts.calibration(*calibration_bins(outcomes)), words)]
