@@ -446,7 +446,6 @@ COVERAGE = [
     ("f1", two_classes, 400),
     ("average_precision", two_classes, 400),
     ("recall_at(10%)", two_classes, 1000),
-    ("lift_at(10%)", two_classes, 1000),
     ("mae", numbers, 200),
     ("rmse", numbers, 200),
     ("r2", numbers, 200),
@@ -456,7 +455,7 @@ COVERAGE = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("text", "make", "n"), COVERAGE)
 def test_a_95_percent_interval_covers_93_to_97_percent_of_the_time(text: str, make, n: int) -> None:
-    runs, truth = 2000, metric(text).fn(make(2_000_000, seed=10**6))
+    runs, truth = 1000, metric(text).fn(make(2_000_000, seed=10**6))
     got = [interval(text, make(n, seed=seed), seed=seed) for seed in range(runs)]
     assert 0.93 <= np.mean([one.low <= truth <= one.high for one in got]) <= 0.97
 

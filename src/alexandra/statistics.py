@@ -3,8 +3,7 @@
 Intervals: Wilson for shares of rows; DeLong's variance (Sun and Xu 2014) on the logit scale with Satterthwaite's
 degrees of freedom for roc_auc; Student's t for other means over rows (rmse: on the log scale); else the percentile
 bootstrap over rows. Rows are resampled as they came, classes not held fixed: how many positives a sample holds is
-chance too, and with fixed counts a nominal 95 % covers 75 to 92 % for brier and log_loss. Every difference is a
-gain: positive when `a` is better, also where less is better.
+chance too. Every difference is a gain: positive when `a` is better, also where less is better.
 """
 
 from __future__ import annotations
