@@ -34,6 +34,7 @@ from alexandra.train.solve import Options, Progress, Solution, explain_best, sil
 from alexandra.train.solve import solve as solve_task
 from alexandra.train.specialist import Specialist
 from alexandra.verifiers.loading import import_function
+from alexandra.verifiers.loading import load as load_verifier
 
 
 def read_task(path: str | Path) -> Task:
@@ -331,10 +332,7 @@ def _evaluate_registered(ref: str, task: Task, store: Registry, name: str) -> Sc
 
 def verify(claims: Sequence[Claim], verifiers: Sequence[Any] | None = None) -> list[Verdict]:
     """One aggregated Verdict a claim, with `.parts` per framework; default: `empirical`."""
-    from alexandra.verifiers.aggregate import aggregate
-    from alexandra.verifiers.base import run
-    from alexandra.verifiers.loading import load as load_verifier
+    from alexandra.verifiers import aggregate
 
     chosen = list(verifiers) if verifiers is not None else [load_verifier("empirical", {})]
-    parts = [run(verifier, list(claims)) for verifier in chosen]
-    return [aggregate([part[i] for part in parts]) for i in range(len(claims))]
+    return aggregate.verify(claims, chosen)
