@@ -88,7 +88,8 @@ def test_best_is_the_first_and_the_next_stands_in_for_a_damaged_one(store: Regis
 
 
 def test_a_pipeline_hands_its_answers_on(store: Registry) -> None:
-    text = 'RULES r BEGIN RULE p WHEN task HAS CLASSIFY SELECT PIPELINE "first:1", "second:1" OTHERWISE ABSTAIN "no" END'
+    rule = 'RULE p WHEN task HAS CLASSIFY SELECT PIPELINE "first:1", "second:1"'
+    text = f'RULES r BEGIN {rule} OTHERWISE ABSTAIN "no" END'
     choice = Oracle(store, parse_rules(text)).choose("second")
     assert choice.combine == "pipeline"
     engine, raw_rows = Engine(store), rows(20, 7)

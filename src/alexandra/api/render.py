@@ -139,7 +139,8 @@ def conclusion(solution: Solution) -> list[str]:
     if solution.report is not None:
         lines.append(f"report      {solution.report}")
     stage = "" if solution.gate is not None and solution.gate.passed else " --stage experiment"
-    lines.append(f"ask it      alexandra ask {task} --row 17{stage}")
+    question = "--row 17" if solution.task.data.kind != "frame" else "--file rows.csv"
+    lines.append(f"ask it      alexandra ask {task} {question}{stage}")
     return lines
 
 
