@@ -153,12 +153,16 @@ void bind_engine(nb::module_& m) {
         .def(nb::new_(&make_engine), "params"_a, "threads"_a, "isa"_a)
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.kernels.isa); })
         .def_prop_ro("floats", [](const Engine& e) { return e.weights.floats(); })
-        .def("read", [](const Engine& e, std::vector<Floats> arrays) {
+        .def("read", [](Engine& e, std::vector<Floats> arrays) {
             check_arrays(e.weights, arrays);
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(e.busy);
             read_block(e.weights, e.weights.data(), arrays);
         })
         .def("write", [](Engine& e, const std::vector<Floats>& arrays) {
             check_arrays(e.weights, arrays);
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(e.busy);
             write_block(e.weights, e.weights.data(), arrays);
         });
     nb::class_<Network>(m, "Network")

@@ -28,6 +28,7 @@ Network::Network(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
       arena_(layout_.floats * size_t(engine_->pool.threads())) {}
 
 void Network::forward(const std::vector<Rows>& inputs, const std::vector<float*>& outputs) {
+    const std::lock_guard lock(engine_->busy);
     const int64_t rows = inputs[0].rows;
     for (int64_t first = 0; first < rows; first += max_rows()) {
         const int count = int(std::min<int64_t>(rows - first, max_rows()));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "ops.h"
@@ -14,6 +15,7 @@ struct Engine {
     Weights weights;
     const Kernels& kernels;
     Pool pool;
+    std::mutex busy;  // one call at a time works with weights, arenas and pool
 };
 
 // Row-major data of one input: [rows][features] float32, or int32.

@@ -8,7 +8,7 @@ namespace alexandra {
 
 namespace {
 
-constexpr int kSpins = 4000;
+constexpr int kSpins = 1000;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -59,7 +59,10 @@ void Pool::work(int index, uint32_t seen) {
 }
 
 // After a fork the handles name threads that do not exist here: they can be neither joined nor detached.
-void Pool::abandon() { new std::vector<std::thread>(std::move(workers_)), workers_.clear(); }
+void Pool::abandon() {
+    if (!workers_.empty()) new std::vector<std::thread>(std::move(workers_));
+    workers_.clear();
+}
 
 void Pool::stop() {
     if (workers_.empty()) return;

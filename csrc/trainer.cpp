@@ -249,6 +249,7 @@ void Trainer::update(int64_t step) {
 }
 
 void Trainer::run(int64_t count, double* losses) {
+    const std::lock_guard lock(engine_->busy);
     for (int64_t i = 0; i < count; ++i) {
         const double loss = loss_and_gradients(step_);
         if (!std::isfinite(loss))
@@ -260,6 +261,9 @@ void Trainer::run(int64_t count, double* losses) {
     }
 }
 
-double Trainer::gradients_only() { return loss_and_gradients(0); }
+double Trainer::gradients_only() {
+    const std::lock_guard lock(engine_->busy);
+    return loss_and_gradients(0);
+}
 
 }  // namespace alexandra

@@ -1,6 +1,7 @@
 """The engine's promises: the same bytes for any number of threads, for a row alone, for any chunking and resume;
 instruction sets agree; errors say what is wrong; training runs with the GIL released."""
 
+import os
 import threading
 import time
 
@@ -182,7 +183,10 @@ def test_memory_is_known_before_the_first_step() -> None:
     inputs, targets = data(40)
     one = model()
     assert one.memory["weights"] >= 4 * one.weights.num_values
-    assert one.memory["gradients"] == one.memory["optimizer"] == 0
+    assert one.memory["arena"] > 0 and one.memory["gradients"] == one.memory["optimizer"] == 0
+    inference = one.memory
+    one.forward(inputs)
+    assert one.memory == inference
     state = one.start(Program(CrossEntropy(), AdamW(0.01)), inputs, targets)
     planned = one.memory
     assert planned["gradients"] == planned["weights"] and planned["optimizer"] == 2 * planned["weights"]
@@ -195,7 +199,6 @@ def test_inference_reuses_memory_that_training_must_keep() -> None:
     layers += [Node(f"h{i}", "dense", (f"h{i - 1}",), {"size": 64, "activation": "relu"}) for i in range(1, 10)]
     graph = make_graph("deep", [Node("x", "input", (), {"shape": 64}), *layers, Node("y", "output", ("h9",))])
     one = NativeModel(graph, initialise(graph, 0), max_rows=32)
-    one.forward({"x": np.zeros((32, 64), np.float32)})
     assert one.memory["arena"] == 2 * 32 * 64 * 4
 
 
@@ -243,6 +246,62 @@ def test_python_goes_on_while_the_engine_trains() -> None:
         time.sleep(0.001)
     worker.join()
     assert ticks > 20
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_calls_from_several_python_threads_do_not_meet(threads: int) -> None:
+    inputs, _ = data(64)
+    one = model(threads=threads)
+    wanted = one.forward(inputs)
+    different: list[str] = []
+
+    def ask(first: int) -> None:
+        for start in range(first, 60, 4):
+            rows = slice(start, start + 4)
+            part = one.forward({name: array[rows] for name, array in inputs.items()})
+            different.extend(name for name, array in part.items() if (array != wanted[name][rows]).any())
+
+    workers = [threading.Thread(target=ask, args=(k,)) for k in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert different == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_runs_with_threads_of_its_own() -> None:
+    inputs, _ = data(200)
+    one = model(threads=2)
+    wanted = one.forward(inputs)
+    child = os.fork()
+    if child == 0:
+        same = all((one.forward(inputs)[name] == array).all() for name, array in wanted.items())
+        os._exit(0 if same else 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert_same(one.forward(inputs), wanted)
+
+
+def test_symbolic_axes_are_planned_for_each_length() -> None:
+    nodes = [
+        Node("x", "input", (), {"shape": ("SEQ", 6)}),
+        Node("h", "dense", ("x",), {"size": 9, "activation": "relu"}),
+        Node("n", "layernorm", ("h",)),
+        Node("y", "output", ("n",), {"size": 4, "activation": "softmax"}),
+    ]
+    graph = make_graph("sequence", nodes)
+    weights = initialise(graph, 1)
+    ours, reference = NativeModel(graph, weights), ReferenceModel(graph, weights)
+    for length in (1, 5, 3, 5):
+        x = {"x": derive(2, "x", length).normal(7 * length * 6).reshape(7, length, 6).astype(np.float32)}
+        np.testing.assert_allclose(ours.forward(x)["y"], reference.forward(x)["y"], rtol=1e-5, atol=1e-5)
+        targets = derive(2, "y", length).below(4, 7 * length).reshape(7, length)
+        loss, grads = ours.loss_and_grads(x, targets, CrossEntropy())
+        exact_loss, exact = reference.loss_and_grads(x, targets, CrossEntropy())
+        assert loss == pytest.approx(exact_loss, rel=1e-5)
+        for name, array in grads.items():
+            np.testing.assert_allclose(array, exact[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_no_rows_give_no_rows() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from alexandra import _native
 from alexandra.backends.admit import Admission, check_program, check_state
 from alexandra.errors import BackendError
-from alexandra.ir.check import param_specs
+from alexandra.ir.check import infer, param_specs
 from alexandra.ir.graph import Graph, Node, TensorType
 from alexandra.ir.ops import COMPARISONS, OPS
 from alexandra.ir.weights import WeightSet
@@ -50,6 +50,9 @@ class NativeModel:
         self._max_rows = max_rows
         self._networks: dict[str, Any] = {}
         self._training = {"arena": 0, "gradients": 0, "optimizer": 0}
+        types = infer(self.admission.primitive)
+        if all(isinstance(dim, int) for given in types.values() for dim in given.shape):
+            self._network(self.admission.primitive, types)  # symbolic axes wait for the first call
         self.load(weights)
 
     @property
@@ -118,7 +121,7 @@ class NativeModel:
         if state.model is not self:
             raise BackendError("this run was started by another model", hint="start it with model.start(...)")
         losses = np.zeros(steps, np.float64)
-        with _engine_errors():
+        with _engine_errors("lower the learning rate, clip the gradient (clip_norm=1.0) or look for huge values"):
             state.trainer.run(losses)
         return losses
 
@@ -150,7 +153,8 @@ class NativeModel:
         """The planned inference network of these shapes."""
         if graph.spec_hash not in self._networks:
             nodes = self._nodes(graph, types)
-            self._networks[graph.spec_hash] = _native.Network(self._engine, nodes, self._max_rows)
+            with _engine_errors():
+                self._networks[graph.spec_hash] = _native.Network(self._engine, nodes, self._max_rows)
         return self._networks[graph.spec_hash]
 
     def _nodes(self, graph: Graph, types: Mapping[str, TensorType]) -> list[NodeTuple]:
@@ -198,12 +202,12 @@ class NativeState:
 
 
 @contextmanager
-def _engine_errors() -> Iterator[None]:
+def _engine_errors(hint: str = "") -> Iterator[None]:
     """The engine's errors as ours."""
     try:
         yield
     except _native.EngineError as error:
-        raise BackendError(str(error)) from None
+        raise BackendError(str(error), hint=hint) from None
 
 
 def _inputs(graph: Graph, arrays: Arrays) -> list[np.ndarray]:
