@@ -7,7 +7,7 @@
 // Arithmetic. An element of a matrix product accumulates k in order by fused multiply-add (portable builds
 // without one: a product, then a sum). Every other sum over n terms has 16 striped accumulators, term i into
 // accumulator i % 16, joined by a fixed tree: s[j] += s[j + 8], then 4, 2, 1. Nothing depends on `lanes`, on
-// the number of rows, or on which thread does what.
+// the number of rows, or on which thread does what. Subnormal numbers count as 0 (float_mode.h).
 #pragma once
 
 #include <cstddef>

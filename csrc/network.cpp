@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dispatch.h"
+#include "float_mode.h"
 
 namespace alexandra {
 
@@ -29,6 +30,7 @@ Network::Network(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
 
 void Network::forward(const std::vector<Rows>& inputs, const std::vector<float*>& outputs) {
     const std::lock_guard lock(engine_->busy);
+    const FlushSubnormals mode;
     const int64_t rows = inputs[0].rows;
     for (int64_t first = 0; first < rows; first += max_rows()) {
         const int count = int(std::min<int64_t>(rows - first, max_rows()));

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "float_mode.h"
+
 namespace alexandra {
 
 namespace {
@@ -49,6 +51,7 @@ void Pool::run(const void* task, Call call) {
 }
 
 void Pool::work(int index, uint32_t seen) {
+    const FlushSubnormals mode;
     for (;;) {
         wait_change(round_, seen);
         ++seen;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+
+#include "float_mode.h"
 #include <type_traits>
 
 namespace alexandra {
@@ -250,6 +252,7 @@ void Trainer::update(int64_t step) {
 
 void Trainer::run(int64_t count, double* losses) {
     const std::lock_guard lock(engine_->busy);
+    const FlushSubnormals mode;
     for (int64_t i = 0; i < count; ++i) {
         const double loss = loss_and_gradients(step_);
         if (!std::isfinite(loss))
@@ -263,6 +266,7 @@ void Trainer::run(int64_t count, double* losses) {
 
 double Trainer::gradients_only() {
     const std::lock_guard lock(engine_->busy);
+    const FlushSubnormals mode;
     return loss_and_gradients(0);
 }
 

@@ -41,7 +41,7 @@ static inline V fma(V a, V b, V c) {
 #elif defined(__AVX2__) && defined(__FMA__)
     return _mm256_fmadd_ps(a, b, c);
 #elif defined(__aarch64__)
-    return vfmaq_f32(c, a, b);
+    return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
@@ -54,7 +54,7 @@ static inline V fnma(V a, V b, V c) {
 #elif defined(__AVX2__) && defined(__FMA__)
     return _mm256_fnmadd_ps(a, b, c);
 #elif defined(__aarch64__)
-    return vfmsq_f32(c, a, b);
+    return (V)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return c - a * b;
 #endif
@@ -68,7 +68,7 @@ static inline V root(V x) {
 #elif defined(__SSE2__)
     return _mm_sqrt_ps(x);
 #elif defined(__aarch64__)
-    return vsqrtq_f32(x);
+    return (V)vsqrtq_f32((float32x4_t)x);
 #else
     V y;
     for (int i = 0; i < W; ++i) y[i] = __builtin_sqrtf(x[i]);

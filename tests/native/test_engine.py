@@ -12,7 +12,7 @@ from alexandra.errors import BackendError
 from alexandra.ir.check import make_graph
 from alexandra.ir.graph import Graph, Node
 from alexandra.ir.weights import initialise
-from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Program
+from alexandra.objectives.spec import MSE, SGD, Adam, AdamW, CrossEntropy, Program
 from alexandra.rng import derive
 
 _native = pytest.importorskip("alexandra._native", reason="the native engine is not built")
@@ -154,6 +154,24 @@ def test_loss_and_grads_is_the_first_step_of_a_run_in_order() -> None:
     assert losses[0] == loss
     for name, array in one.weights.items():
         np.testing.assert_allclose(array, before[name] - 0.5 * grads[name], rtol=1e-6, atol=1e-7)
+
+
+def test_a_fading_momentum_becomes_zero_and_the_callers_arithmetic_stays() -> None:
+    graph = make_graph("m", [Node("x", "input", (), {"shape": 3}), Node("y", "output", ("x",), {"size": 1})])
+    x = np.ones((8, 3), np.float32)
+    x[4:, 1] = 0  # the second feature is seen in the first step only
+    one = NativeModel(graph, initialise(graph, 0))
+    run = Program(MSE(), Adam(lr=1e-3, beta1=0.5, beta2=0.6), batch_size=4, shuffle=False)
+    state = one.start(run, {"x": x}, np.zeros(8, np.float32))
+    one.run(state, 1)
+    first = state.arrays()
+    assert first["m/y.weight"][0, 1] != 0
+    rest = one.start(run, {"x": x[4:]}, np.zeros(4, np.float32))
+    rest.restore(first)
+    one.run(rest, 200)
+    faded = rest.arrays()
+    assert faded["m/y.weight"][0, 1] == 0 and faded["v/y.weight"][0, 1] == 0 and faded["m/y.weight"][0, 0] != 0
+    assert np.float32(1e-40) * np.float32(0.5) > 0
 
 
 def test_many_forwards_after_training_use_the_new_weights() -> None:
