@@ -28,7 +28,7 @@ def items(number: int, count: int, seed: int = 0, split: str = "") -> list[Item]
 # --- how many there are ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", LEVELS.values(), ids=str)
+@pytest.mark.parametrize("row", LEVELS.values(), ids=lambda row: f"level{row.number}")
 def test_a_level_has_at_least_1_3_times_the_items_that_the_seed_asks_for(row: Level) -> None:
     assert row.distinct >= 1.3 * row.size
 
