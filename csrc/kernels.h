@@ -64,10 +64,9 @@ struct Kernels {
 
     void (*product)(const Product&);
 
-    void (*unary_forward)(Unary, size_t n, const float* x, float* y, float a);
-    // dx = dy * f'(x), or dx + that; y = f(x)
-    void (*unary_backward)(Unary, size_t n, const float* x, const float* y, const float* dy, float* dx, float a,
-                           bool accumulate);
+    // y = f(x), and slope = f'(x) unless it is null
+    void (*unary)(Unary, size_t n, const float* x, float* y, float* slope, float a);
+    void (*relu_backward)(size_t n, const float* y, const float* dy, float* dx, bool accumulate);
     void (*copy)(size_t n, const float* x, float* y, bool accumulate);
     void (*multiply)(size_t n, const float* a, const float* b, float* y, bool accumulate);
     // y = where condition (per group, per lane) cmp value holds: a, else b. Null a or b count as 0.
@@ -106,6 +105,9 @@ struct Kernels {
     void (*rows_from_slab)(int features, int lanes, int num_rows, const float* src, float* dst, ptrdiff_t stride);
     // Words start .. start + count - 1 of a Philox stream.
     void (*philox_words)(uint64_t key, uint64_t nonce, uint32_t lane, uint64_t start, size_t count, uint32_t* out);
+
+    // Random words to a mask, in place: `scale` where the word's upper 24 bits are at least threshold, else 0.
+    void (*dropout_mask)(size_t n, uint32_t threshold, float scale, float* mask);
 
     // For tests: an elementary function by number (exp, log, tanh, expm1, normal cdf, sigmoid, softplus).
     void (*elementary)(int which, size_t n, const float* x, float* y);

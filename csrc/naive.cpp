@@ -3,6 +3,8 @@
 #include <bit>
 #include <cmath>
 
+#include "philox.h"
+
 namespace alexandra {
 
 namespace {
@@ -47,6 +49,14 @@ void adam_naive(size_t n, float* w, const float* g, float* m, float* v, const Ad
         v[i] = multiply_add(v[i], s.beta2, grad * grad * s.one_minus_beta2, fused);
         const float denominator = multiply_add(std::sqrt(v[i]), s.inverse_root, s.eps, fused);
         w[i] = multiply_add(-(m[i] * s.rate), reciprocal(denominator, fused), w[i] * s.keep, fused);
+    }
+}
+
+void philox_words_naive(uint64_t key, uint64_t nonce, uint32_t lane, uint64_t start, size_t count, uint32_t* out) {
+    for (size_t i = 0; i < count; ++i) {
+        uint32_t words[4];
+        philox_block(key, nonce, lane, uint32_t((start + i) / 4), words);
+        out[i] = words[(start + i) % 4];
     }
 }
 

@@ -160,23 +160,33 @@ void embedding_gradients(const Pass& pass, int node, Part part) {
         }
 }
 
-// --- activations ------------------------------------------------------------------------------------------
+// --- activations: training keeps the slope of each value, but for relu, which its result tells ------------------
+
+size_t slope_saved(const Plan&, const Node& node, bool training) {
+    return training ? size_t(node.features()) : 0;
+}
 
 template <Unary kind>
 void activation_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
     if (y.in_place) return;
-    pass.kernels.unary_forward(kind, pass.slab(node) * size_t(blocks.count()), pass.value(y.inputs[0], blocks.first),
-                               pass.value(node, blocks.first), y.numbers.empty() ? 0.0f : float(y.numbers[0]));
+    const bool keeps = pass.flow && kind != Unary::relu;
+    pass.kernels.unary(kind, pass.slab(node) * size_t(blocks.count()), pass.value(y.inputs[0], blocks.first),
+                       pass.value(node, blocks.first),
+                       keeps ? pass.saved(node) + size_t(blocks.first) * pass.slab(node) : nullptr,
+                       y.numbers.empty() ? 0.0f : float(y.numbers[0]));
 }
 
-template <Unary kind>
 void activation_backward(const Pass& pass, int node, Blocks blocks) {
-    const Node& y = node_of(pass, node);
-    pass.kernels.unary_backward(kind, pass.slab(node) * size_t(blocks.count()), pass.value(y.inputs[0], blocks.first),
-                                pass.value(node, blocks.first), pass.gradient(node, blocks.first),
-                                pass.gradient(y.inputs[0], blocks.first),
-                                y.numbers.empty() ? 0.0f : float(y.numbers[0]), accumulates(pass, node, 0));
+    pass.kernels.multiply(pass.slab(node) * size_t(blocks.count()), pass.gradient(node, blocks.first),
+                          pass.saved(node) + size_t(blocks.first) * pass.slab(node),
+                          pass.gradient(node_of(pass, node).inputs[0], blocks.first), accumulates(pass, node, 0));
+}
+
+void relu_backward(const Pass& pass, int node, Blocks blocks) {
+    pass.kernels.relu_backward(pass.slab(node) * size_t(blocks.count()), pass.value(node, blocks.first),
+                               pass.gradient(node, blocks.first),
+                               pass.gradient(node_of(pass, node).inputs[0], blocks.first), accumulates(pass, node, 0));
 }
 
 void softmax_forward(const Pass& pass, int node, Blocks blocks) {
@@ -259,15 +269,16 @@ size_t dropout_saved(const Plan&, const Node& node, bool training) {
 void dropout_mask(const Pass& pass, int node, int block, float* mask) {
     const Node& y = node_of(pass, node);
     const int lanes = pass.lanes(), features = y.features();
-    const size_t count = size_t(features) * size_t(lanes);
-    uint32_t* words = reinterpret_cast<uint32_t*>(mask + count);
+    const size_t count = pass.slab(node);
+    float* words = mask + count;
     const Stream& stream = pass.dropout[node];
-    pass.kernels.philox_words(stream.key, stream.nonce, pass.step, uint64_t(block) * count, count, words);
-    const uint32_t threshold = uint32_t(std::ceil(y.numbers[0] * 16777216.0));
-    const float scale = float(1.0 / (1.0 - y.numbers[0]));
-    for (int f = 0; f < features; ++f)
-        for (int lane = 0; lane < lanes; ++lane)
-            mask[f * lanes + lane] = (words[lane * features + f] >> 8) >= threshold ? scale : 0.0f;
+    pass.kernels.philox_words(stream.key, stream.nonce, pass.step, uint64_t(block) * count, count,
+                              reinterpret_cast<uint32_t*>(words));
+    const float* rows[kPanel];
+    for (int lane = 0; lane < lanes; ++lane) rows[lane] = words + ptrdiff_t(lane) * features;
+    pass.kernels.slab_from_rows(features, lanes, lanes, rows, mask);
+    pass.kernels.dropout_mask(count, uint32_t(std::ceil(y.numbers[0] * 16777216.0)),
+                              float(1.0 / (1.0 - y.numbers[0])), mask);
 }
 
 void dropout_forward(const Pass& pass, int node, Blocks blocks) {
@@ -422,13 +433,13 @@ void select_backward(const Pass& pass, int node, Blocks blocks) {
 }
 
 #define ALEXANDRA_ACTIVATION(name) \
-    {#name, false, saves_nothing, activation_forward<Unary::name>, activation_backward<Unary::name>, nullptr}
+    {#name, false, slope_saved, activation_forward<Unary::name>, activation_backward, nullptr}
 
 const Op kOps[] = {
     {"input", false, saves_nothing, no_forward, no_forward, nullptr},
     {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients},
     {"embedding", false, saves_nothing, embedding_forward, embedding_backward, embedding_gradients},
-    ALEXANDRA_ACTIVATION(relu),
+    {"relu", false, saves_nothing, activation_forward<Unary::relu>, relu_backward, nullptr},
     ALEXANDRA_ACTIVATION(leaky_relu),
     ALEXANDRA_ACTIVATION(elu),
     ALEXANDRA_ACTIVATION(gelu),

@@ -10,8 +10,7 @@ struct Stream {
     uint64_t key = 0, nonce = 0;
 };
 
-// Internal linkage: kernel files compile it for several instruction sets.
-static inline void philox_block(uint64_t key, uint64_t nonce, uint32_t lane, uint32_t block, uint32_t out[4]) {
+inline void philox_block(uint64_t key, uint64_t nonce, uint32_t lane, uint32_t block, uint32_t out[4]) {
     uint32_t c0 = block, c1 = lane, c2 = uint32_t(nonce), c3 = uint32_t(nonce >> 32);
     uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
     for (int round = 0; round < 10; ++round) {

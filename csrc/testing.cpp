@@ -4,9 +4,11 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 
 #include <chrono>
 #include <cstring>
+#include <tuple>
 
 #include "arena.h"
 #include "dispatch.h"
@@ -82,6 +84,13 @@ void adam(const std::string& isa, Matrix state, bool naive) {
     s.copy_to(state);
 }
 
+// stream: key, nonce, lane
+void philox_words(const std::string& isa, std::tuple<uint64_t, uint64_t, uint32_t> stream, uint64_t start, Words out,
+                  bool naive) {
+    const auto [key, nonce, lane] = stream;
+    (naive ? philox_words_naive : choose_kernels(isa).philox_words)(key, nonce, lane, start, out.size(), out.data());
+}
+
 double multiply_adds_per_second(const std::string& isa) {
     const Kernels& kernels = choose_kernels(isa);
     Memory sink(256);
@@ -99,10 +108,7 @@ void bind_testing(nb::module_& m) {
     t.def("sum_of_squares", &sum_of_squares, "isa"_a, "x"_a, "naive"_a);
     t.def("multiply_adds_per_second", &multiply_adds_per_second, "isa"_a);
     t.def("adam", &adam, "isa"_a, "state"_a, "naive"_a);
-    t.def("philox_words", [](const std::string& isa, uint64_t key, uint64_t nonce, uint32_t lane, uint64_t start,
-                             Words out) {
-        choose_kernels(isa).philox_words(key, nonce, lane, start, out.size(), out.data());
-    });
+    t.def("philox_words", &philox_words, "isa"_a, "stream"_a, "start"_a, "out"_a, "naive"_a);
 }
 
 }  // namespace alexandra

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "kernels.h"
-#include "philox.h"
 
 namespace alexandra::ALEXANDRA_ISA {
 namespace {
@@ -22,6 +21,7 @@ namespace {
 #include "loss.inl"
 #include "optimizer.inl"
 #include "product.inl"
+#include "random.inl"
 #include "unary.inl"
 
 #define ALEXANDRA_QUOTE_(x) #x
@@ -32,8 +32,8 @@ constexpr Kernels kTable = {
     .vector_floats = W,
     .fused = kFused,
     .product = product,
-    .unary_forward = unary_forward,
-    .unary_backward = unary_backward,
+    .unary = unary,
+    .relu_backward = relu_backward,
     .copy = copy,
     .multiply = multiply,
     .select = select,
@@ -54,6 +54,7 @@ constexpr Kernels kTable = {
     .panels_from_slab = panels_from_slab,
     .rows_from_slab = rows_from_slab,
     .philox_words = philox_words,
+    .dropout_mask = dropout_mask,
     .elementary = elementary,
     .multiply_adds = multiply_adds,
 };

@@ -1,4 +1,4 @@
-// Changes of layout between rows and slabs, and the words of Philox streams.
+// Changes of layout between rows and slabs.
 
 static void slab_from_rows(int features, int lanes, int num_rows, const float* const* rows, float* dst) {
     for (int lane = 0; lane < lanes; lane += W)
@@ -42,13 +42,4 @@ static void rows_from_slab(int features, int lanes, int num_rows, const float* s
             for (int r = 0; r < W && lane + r < num_rows; ++r)
                 store_first(dst + (lane + r) * stride + f, t[r], count);
         }
-}
-
-static void philox_words(uint64_t key, uint64_t nonce, uint32_t lane, uint64_t start, size_t count, uint32_t* out) {
-    size_t done = 0;
-    for (uint64_t block = start / 4; done < count; ++block) {
-        uint32_t words[4];
-        philox_block(key, nonce, lane, uint32_t(block), words);
-        for (unsigned j = block == start / 4 ? start % 4 : 0; j < 4 && done < count; ++j) out[done++] = words[j];
-    }
 }

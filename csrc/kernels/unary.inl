@@ -1,78 +1,85 @@
 // Activations and other elementwise kernels over n floats, n a multiple of 16.
 
+// f gives y; `slope`, when asked for, dy/dx.
 struct Relu {
-    static V f(V x, float) { return x > 0.0f ? x : V{}; }
-    static V d(V x, V, V dy, float) { return x > 0.0f ? dy : V{}; }
+    static V f(V x, float, V* slope) {
+        if (slope) *slope = x > 0.0f ? splat(1.0f) : V{};
+        return x > 0.0f ? x : V{};
+    }
 };
 struct LeakyRelu {
-    static V f(V x, float a) { return x > 0.0f ? x : a * x; }
-    static V d(V x, V, V dy, float a) { return x > 0.0f ? dy : a * dy; }
+    static V f(V x, float a, V* slope) {
+        if (slope) *slope = x > 0.0f ? splat(1.0f) : splat(a);
+        return x > 0.0f ? x : a * x;
+    }
 };
 struct Elu {
-    static V f(V x, float a) { return x > 0.0f ? x : a * expm1_negative(x); }
-    static V d(V x, V, V dy, float a) { return x > 0.0f ? dy : dy * (a * vexp(x)); }
+    static V f(V x, float a, V* slope) {
+        if (slope) *slope = x > 0.0f ? splat(1.0f) : a * vexp(x);
+        return x > 0.0f ? x : a * expm1_negative(x);
+    }
 };
 struct Gelu {
-    static V f(V x, float) {
-        V gauss;
-        return x * normal_cdf(x, &gauss);
-    }
-    static V d(V x, V, V dy, float) {
+    static V f(V x, float, V* slope) {
         V gauss;
         const V cdf = normal_cdf(x, &gauss);
-        return dy * fma(x * 0.39894228f, gauss, cdf);
+        if (slope) *slope = fma(x * 0.39894228f, gauss, cdf);
+        return x * cdf;
     }
 };
 struct Silu {
-    static V f(V x, float) { return x * vsigmoid(x); }
-    static V d(V x, V, V dy, float) {
+    static V f(V x, float, V* slope) {
         const V s = vsigmoid(x);
-        return dy * (s * fma(x, 1.0f - s, splat(1.0f)));
+        if (slope) *slope = s * fma(x, 1.0f - s, splat(1.0f));
+        return x * s;
     }
 };
 struct Sigmoid {
-    static V f(V x, float) { return vsigmoid(x); }
-    static V d(V, V y, V dy, float) { return dy * (y * (1.0f - y)); }
+    static V f(V x, float, V* slope) {
+        const V s = vsigmoid(x);
+        if (slope) *slope = s * (1.0f - s);
+        return s;
+    }
 };
 struct Softplus {
-    static V f(V x, float) { return vsoftplus(x); }
-    static V d(V x, V, V dy, float) { return dy * vsigmoid(x); }
+    static V f(V x, float, V* slope) {
+        if (slope) *slope = vsigmoid(x);
+        return vsoftplus(x);
+    }
 };
 struct Tanh {
-    static V f(V x, float) { return vtanh(x); }
-    static V d(V, V y, V dy, float) { return dy * fma(-y, y, splat(1.0f)); }
+    static V f(V x, float, V* slope) {
+        const V t = vtanh(x);
+        if (slope) *slope = fnma(t, t, splat(1.0f));
+        return t;
+    }
 };
 
 template <typename F>
-static void map_forward(size_t n, const float* x, float* y, float a) {
-    for (size_t i = 0; i < n; i += W) store(y + i, F::f(load(x + i), a));
-}
-
-template <typename F>
-static void map_backward(size_t n, const float* x, const float* y, const float* dy, float* dx, float a,
-                         bool accumulate) {
-    if (accumulate)
-        for (size_t i = 0; i < n; i += W)
-            store(dx + i, load(dx + i) + F::d(load(x + i), load(y + i), load(dy + i), a));
+static void map(size_t n, const float* x, float* y, float* slope, float a) {
+    if (slope)
+        for (size_t i = 0; i < n; i += W) {
+            V d;
+            store(y + i, F::f(load(x + i), a, &d));
+            store(slope + i, d);
+        }
     else
-        for (size_t i = 0; i < n; i += W) store(dx + i, F::d(load(x + i), load(y + i), load(dy + i), a));
+        for (size_t i = 0; i < n; i += W) store(y + i, F::f(load(x + i), a, nullptr));
 }
 
-static void unary_forward(Unary kind, size_t n, const float* x, float* y, float a) {
-    typedef void (*Function)(size_t, const float*, float*, float);
-    static constexpr Function table[] = {map_forward<Relu>, map_forward<LeakyRelu>, map_forward<Elu>,
-                                         map_forward<Gelu>, map_forward<Silu>,      map_forward<Sigmoid>,
-                                         map_forward<Softplus>, map_forward<Tanh>};
-    table[static_cast<int>(kind)](n, x, y, a);
+static void unary(Unary kind, size_t n, const float* x, float* y, float* slope, float a) {
+    typedef void (*Function)(size_t, const float*, float*, float*, float);
+    static constexpr Function table[] = {map<Relu>, map<LeakyRelu>, map<Elu>,      map<Gelu>,
+                                         map<Silu>, map<Sigmoid>,   map<Softplus>, map<Tanh>};
+    table[static_cast<int>(kind)](n, x, y, slope, a);
 }
 
-static void unary_backward(Unary kind, size_t n, const float* x, const float* y, const float* dy, float* dx,
-                           float a, bool accumulate) {
-    typedef void (*Function)(size_t, const float*, const float*, const float*, float*, float, bool);
-    static constexpr Function table[] = {map_backward<Relu>, map_backward<LeakyRelu>, map_backward<Elu>,
-                                         map_backward<Gelu>, map_backward<Silu>,      map_backward<Sigmoid>,
-                                         map_backward<Softplus>, map_backward<Tanh>};
-    table[static_cast<int>(kind)](n, x, y, dy, dx, a, accumulate);
+// dx = dy where y > 0, else 0.
+static void relu_backward(size_t n, const float* y, const float* dy, float* dx, bool accumulate) {
+    for (size_t i = 0; i < n; i += W) {
+        const V d = load(y + i) > 0.0f ? load(dy + i) : V{};
+        store(dx + i, accumulate ? load(dx + i) + d : d);
+    }
 }
 
 static void copy(size_t n, const float* x, float* y, bool accumulate) {
