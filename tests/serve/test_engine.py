@@ -57,7 +57,7 @@ def test_an_ensemble_answers_what_its_members_say(store: Registry, how: str) -> 
     choice, table = chosen(store, how), Table.from_any(rows(30, 5))
     assert len(choice.members) == 3
     engine = Engine(store)
-    raw, labels = engine.raw(choice, table)
+    raw, labels = engine.raw(choice, table).raw, engine.raw(choice, table).labels
     parts = [engine.specialist(one).predict_raw(table) for one in choice.members]
     expected = np.mean(parts, axis=0) if how == "average" else None
     if expected is not None:
@@ -72,15 +72,18 @@ def test_an_ensemble_answers_what_its_members_say(store: Registry, how: str) -> 
 def test_best_is_the_first_and_the_next_stands_in_for_a_damaged_one(store: Registry, tmp_path: Path) -> None:
     choice, table = chosen(store, "best"), Table.from_any(rows(10, 6))
     engine = Engine(store)
-    before = engine.raw(choice, table)[0]
+    before = engine.raw(choice, table).raw
     np.testing.assert_array_equal(before, engine.specialist(choice.members[0]).predict_raw(table))
     digest = choice.members[0].blobs["weights.safetensors"]
     place = next(Path(store.objects.folder).rglob(digest + "*"))
     good = place.read_bytes()
     try:
         place.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-        after = Engine(store).raw(choice, table)[0]
-        np.testing.assert_array_equal(after, engine.specialist(choice.members[1]).predict_raw(table))
+        after = Engine(store).raw(choice, table)
+        assert after.members == choice.members[1:2]
+        answer = Engine(store).answer(choice, table)[0]
+        assert answer.by.startswith(choice.members[1].ref) and "stands in for" in answer.verdict
+        np.testing.assert_array_equal(after.raw, engine.specialist(choice.members[1]).predict_raw(table))
         with pytest.raises(StorageError, match=digest[:12]):
             Engine(store).raw(Choice(choice.members[:1], "best", "r", ()), table)
     finally:
@@ -94,7 +97,7 @@ def test_a_pipeline_hands_its_answers_on(store: Registry) -> None:
     assert choice.combine == "pipeline"
     engine, raw_rows = Engine(store), rows(20, 7)
     given = Table.from_any({"a": raw_rows["a"], "b": raw_rows["b"]})
-    raw, labels = engine.raw(choice, given)
+    raw, labels = engine.raw(choice, given).raw, engine.raw(choice, given).labels
     assert labels == ("right", "wrong")
     first = engine.specialist(choice.members[0]).predict(given)
     by_hand = Table.from_any({"a": raw_rows["a"], "b": raw_rows["b"], "first": first})

@@ -186,7 +186,7 @@ def test_a_registered_model_is_measured_on_rows_it_has_not_learnt_from(
 ) -> None:
     solution, registry, _ = solved
     again = ax.evaluate("toy@production", task(table()), registry=registry)
-    assert again.model == "toy@production (out of fold)"
+    assert again.model == "toy@production (400 rows, out of fold)"
     assert again.metrics["roc_auc"].value == solution.winner.metric("roc_auc").value
     seen, fresh = table(), table(150, seed=8)
     both = {name: np.concatenate([np.asarray(seen[name]), np.asarray(fresh[name])]) for name in seen}
@@ -225,6 +225,59 @@ def test_a_budget_that_is_too_small_is_said_or_refused(tmp_path: Path) -> None:
     options = {"registry": Registry(tmp_path / "r"), "runs": tmp_path / "runs"}
     with pytest.raises(TaskError, match="BUDGET memory allows 1,000"):
         operations.solve(task(table(), budget=Budget(bytes=1000)), **options)
-    hasty = operations.solve(task(table(), budget=Budget(seconds=0.01)), **options)
-    assert any("time budget ended" in note for note in hasty.notes)
+    with pytest.raises(TaskError, match="time budget of 0.01 s ended before one network was trained"):
+        operations.solve(task(table(), budget=Budget(seconds=0.01)), **options)
     assert not list((tmp_path / "runs").rglob("tabular*-fold0.safetensors")), "a cut training must not be taken over"
+
+
+@pytest.mark.parametrize("name", ["recall_at(10%)", "lift_at(20%)", "profit(tp=100, fp=-10)"])
+def test_a_metric_with_parameters_is_solved_for(tmp_path: Path, name: str) -> None:
+    from alexandra.lang.task import parse_task
+
+    made = parse_task(f'TASK t BEGIN DATA csv("x.csv") TARGET label METRIC {name} END', "t")
+    base = task(table(300), metric=made.metric)
+    solution = operations.solve(base, registry=Registry(tmp_path / "r"), runs=tmp_path / "runs", promote=False)
+    assert solution.winner.metric(name).n == 300
+
+
+def test_along_time_no_row_of_a_later_part_repeats_an_earlier_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = {"x": rng.integers(0, 60, 600).astype(float), "z": rng.integers(0, 8, 600).astype(float)}
+    day = [f"2026-{1 + i // 60:02d}-{1 + i % 28:02d}" for i in range(600)]
+    label = np.where(data["x"] + rng.normal(size=600) * 20 > 30, "yes", "no")
+    whole = {**data, "day": day, "label": label}
+    timed = task(whole, split=Split(time="day"), drop=("day",), name="timed")
+    solution = operations.solve(timed, registry=Registry(tmp_path / "r"), runs=tmp_path / "runs", promote=False)
+    part, keys = solution.data.parts[0], solution.data.keys
+    assert not set(keys[part.test]) & set(keys[np.concatenate([part.train, part.valid])])
+    assert any("repeat an earlier part" in note for note in solution.data.notes)
+
+
+def test_a_rare_class_that_leaves_a_fold_without_it_does_not_stop_the_job(tmp_path: Path) -> None:
+    data = table(300)
+    data["label"] = np.where(np.arange(300) < 4, "yes", "no")
+    easy = Compare(Fact("roc_auc"), ">=", Number(0.01))
+    rare = task(data, accept=easy, split=Split(folds=5))
+    solution = operations.solve(rare, registry=Registry(tmp_path / "r"), runs=tmp_path / "runs")
+    assert solution.report is not None and solution.report.is_file()
+
+
+def test_old_labels_are_not_reported_for_new_ones(solved: tuple[Solution, Registry, Path]) -> None:
+    solution, registry, _ = solved
+    flipped = table()
+    flipped["label"] = np.where(np.asarray(flipped["label"]) == "yes", "no", "yes")
+    card = ax.evaluate("toy@production", task(flipped), registry=registry)
+    assert card.metrics["roc_auc"].value == pytest.approx(1 - solution.winner.metric("roc_auc").value)
+
+
+def test_what_failed_its_check_is_not_promoted_without_force(tmp_path: Path) -> None:
+    from alexandra.api import models
+    from alexandra.errors import RegistryError
+
+    registry = Registry(tmp_path / "r")
+    hard = Compare(Fact("roc_auc"), ">=", Number(0.93))
+    solution = operations.solve(task(table(), accept=hard), registry=registry, runs=tmp_path / "runs")
+    assert not solution.winner.passed
+    with pytest.raises(RegistryError, match="the task's own check"):
+        models.promote("toy:1", registry)
+    assert models.promote("toy:1", registry, force=True, reason="a test").version.stage == "production"

@@ -185,6 +185,7 @@ def reply(value: Reply) -> Record:
     return {
         "answers": [answer(one) for one in value.answers] if value.out is None else len(value.answers),
         "truth": list(value.truth),
+        "notes": list(value.notes),
         "rule": value.choice.rule,
         "combine": value.choice.combine,
         "explanation": list(value.choice.explanation),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexandra.errors import RegistryError
 from alexandra.lang.rules import default_rules, load_rules
 from alexandra.registry import lifecycle
 from alexandra.registry.artifact import AuditEntry, ModelVersion
 from alexandra.registry.lifecycle import GateDecision
 from alexandra.registry.store import Registry
+from alexandra.serve.engine import Engine
+from alexandra.train.protect import protect
+from alexandra.train.specialist import Specialist
 
 DEFAULT_REGISTRY = ".alexandra"
 Store = str | Path | Registry | None
@@ -43,9 +47,27 @@ def history(task: str, registry: Store) -> list[AuditEntry]:
 def promote(
     ref: str, registry: Store, *, force: bool = False, reason: str = "", rules: Path | None = None
 ) -> GateDecision:
-    """Offer a version to the gate `production` (of `rules`, else the default); RegistryError when it refuses."""
+    """Offer a version to the gate `production` (of `rules`, else the default); RegistryError when it refuses.
+
+    The tasks that the version's task protects are compared first, as solve does.
+    """
+    store = open_registry(registry)
     gate = (default_rules() if rules is None else load_rules(rules)).gate("production")
-    return lifecycle.promote(open_registry(registry), ref, gate, force=force, reason=reason)
+    version = store.get(ref)
+    names = lifecycle.protected_tasks(version)
+    if force or not names:
+        return lifecycle.promote(store, version, gate, None if names else {}, force=force, reason=reason)
+    member = Engine(store).specialist(version)
+    if not isinstance(member, Specialist):
+        raise RegistryError(f"{ref} cannot be compared with the tasks that its task protects: {', '.join(names)}")
+    protection = protect(store, names, member)
+    if protection.trouble:
+        lifecycle.refuse(store, version, protection.trouble)
+        missed = "; ".join(map(str, protection.trouble))
+        raise RegistryError(
+            f"{ref} is not promoted: {missed}", hint="promote it by force with a reason, or change PROTECT"
+        )
+    return lifecycle.promote(store, version, gate, protection.pairs, reason=reason)
 
 
 def quarantine(ref: str, registry: Store, *, reason: str) -> ModelVersion:

@@ -16,23 +16,24 @@ import numpy as np
 from alexandra.api import mlflow_log, report
 from alexandra.api.models import open_registry
 from alexandra.backends.foreign import Foreign, is_estimator, is_module, wrap
-from alexandra.errors import DataError, TaskError, UsageError
+from alexandra.errors import AlexandraError, DataError, StorageError, TaskError, UsageError, WeightsError
 from alexandra.lang.rules import default_rules, load_rules
 from alexandra.lang.task import parse_task
 from alexandra.lang.task_spec import Budget, DataSource, Task
 from alexandra.records import Claim, Scorecard, Verdict
 from alexandra.registry.artifact import ModelVersion
+from alexandra.registry.lifecycle import review
 from alexandra.registry.oracle import Choice, Oracle
 from alexandra.registry.store import Registry
-from alexandra.serve.engine import Answer, Engine, Reply
+from alexandra.serve.engine import Answer, AnySpecialist, Engine, Reply
 from alexandra.storage import publish
-from alexandra.tables import Table, row_keys
-from alexandra.train.evaluate import evaluate_table, score
-from alexandra.train.foreign_specialist import adopt
-from alexandra.train.prepare import load_table, prepare
+from alexandra.tables import Table
+from alexandra.train.evaluate import evaluate_table, outcomes_of, score
+from alexandra.train.foreign_specialist import ForeignSpecialist, adopt
+from alexandra.train.kinds import load_table, prepare
+from alexandra.train.prepare import Prepared
 from alexandra.train.solve import Options, Progress, Solution, explain_best, silent
 from alexandra.train.solve import solve as solve_task
-from alexandra.train.specialist import Specialist
 from alexandra.verifiers.loading import import_function
 from alexandra.verifiers.loading import load as load_verifier
 
@@ -163,12 +164,11 @@ class Loaded:
 
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Probabilities [rows, classes] (values [rows] for regression) for raw rows of any table kind."""
-        return self._engine.raw(self.choice, Table.from_any(rows))[0]
+        return self._engine.raw(self.choice, Table.from_any(rows)).raw
 
     def predict(self, rows: Any) -> np.ndarray:
-        """Labels, or values for regression."""
-        raw, labels = self._engine.raw(self.choice, Table.from_any(rows))
-        return np.asarray(labels, dtype=object)[raw.argmax(axis=1)] if labels else raw
+        """Labels, values for regression, or texts for a curriculum."""
+        return self._engine.predict(self.choice, Table.from_any(rows))
 
     def answer(self, rows: Any) -> list[Answer]:
         """Answers with verdict and provenance, one a row."""
@@ -190,6 +190,9 @@ def choose(store: Registry, ref: str, *, stage: str = "", rules: Path | None = N
     return oracle.choose(ref, stage=stage or None)
 
 
+WRITABLE = (".csv", ".parquet", ".pq")
+
+
 def ask(
     task: str,
     *,
@@ -206,6 +209,8 @@ def ask(
         raise UsageError("ask one thing: a JSON row, --row N, or --file TABLE")
     if out is not None and file is None:
         raise UsageError("--out belongs to --file")
+    if out is not None and not str(out).lower().endswith(WRITABLE):
+        raise UsageError(f"cannot write {str(out)!r}", hint="the name ends in " + ", ".join(WRITABLE))
     store = open_registry(registry)
     choice = choose(store, task, stage=stage, rules=rules)
     engine = Engine(store)
@@ -216,12 +221,61 @@ def ask(
         table = Table.from_any(Path(file))
     else:
         table, truth = _row_of(choice.members[0], int(row or 0))
-    answers = engine.answer(choice, table)
+    notes = _about(engine, choice, table, single=file is None, looked_up=row is not None)
+    try:
+        answers = engine.answer(choice, table)
+    except DataError:
+        raise
+    except AlexandraError:
+        _count(store, choice, requests=table.n_rows, failures=table.n_rows)
+        raise
+    notes += _count(store, choice, requests=table.n_rows, failures=0)
     if row is not None:
         answers = [replace(answer, row=row) for answer in answers]
     if out is not None:
         _write_scored(Path(out), table, answers)
-    return Reply(tuple(answers), choice, Path(out) if out is not None else None, truth)
+    return Reply(tuple(answers), choice, Path(out) if out is not None else None, truth, tuple(notes))
+
+
+def _about(engine: Engine, choice: Choice, table: Table, *, single: bool, looked_up: bool) -> list[str]:
+    """What should be known of the rows that are asked about, before the first member answers them."""
+    try:
+        speaker = engine.specialist(choice.members[0])
+    except (StorageError, WeightsError):
+        return []
+    notes = _unread(table, speaker, single=single)
+    if looked_up and not isinstance(speaker, ForeignSpecialist) and not speaker.learnt_from(speaker.keys(table)).all():
+        notes.append("this row was not in the data that the model was made from: the file has changed since")
+    return notes
+
+
+def _unread(table: Table, speaker: AnySpecialist, *, single: bool) -> list[str]:
+    """Cells that hold something that the column's kind cannot be read from: an error for single questions."""
+    kinds = getattr(getattr(speaker, "encoder", None), "kinds", {})
+    notes = []
+    for name, kind in kinds.items():
+        if name not in table.columns:
+            continue
+        lost = np.flatnonzero(table[name].cast(kind).missing & ~table[name].missing)
+        if not len(lost):
+            continue
+        value = str(table[name].texts()[lost[0]])
+        if single:
+            raise DataError(f"{name!r} is {value!r}, which is no {kind}", hint=f"give a {kind}, or null for missing")
+        notes.append(f"{len(lost):,} cells of {name!r} are no {kind} and count as missing, the first is {value!r}")
+    return notes
+
+
+def _count(store: Registry, choice: Choice, *, requests: int, failures: int) -> list[str]:
+    """Keep what was served, and withdraw a model that its gate's QUARANTINE WHEN applies to."""
+    notes = []
+    for version in choice.members:
+        if version.stage == "production":
+            store.record(version, requests, failures)
+            decision = review(store, version)
+            if decision is not None and decision.passed:
+                notes.append(f"{version.ref} is in quarantine now: {decision.words()}")
+    return notes
 
 
 def _json_rows(text: str) -> list[dict[str, Any]]:
@@ -242,7 +296,7 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
 
 
 def _row_of(version: ModelVersion, row: int) -> tuple[Table, tuple[str, ...]]:
-    """Row `row` of the data that the version's task names, as it was when the version was registered."""
+    """Row `row` of the data that the version's task names, as it is now."""
     lineage = version.lineage
     if "task" not in lineage:
         raise DataError(f"{version.ref} was registered without its task's text", hint="give the row as JSON")
@@ -252,14 +306,22 @@ def _row_of(version: ModelVersion, row: int) -> tuple[Table, tuple[str, ...]]:
             "this task was solved from a table in memory, so there is no row to look up", hint="give the row as JSON"
         )
     table = load_table(task, Path(str(lineage["folder"])))
+    target = task.target or table.names[-1]
     if not 0 <= row < table.n_rows:
         raise DataError(f"there is no row {row}", hint=f"rows are numbered 0 to {table.n_rows - 1}")
     one = table.take(np.array([row]))
-    return one.drop([task.target]), (str(one[task.target].values[0]),)
+    return one.drop([target]), (str(one[target].texts()[0]),)
 
 
 def _write_scored(out: Path, table: Table, answers: Sequence[Answer]) -> None:
-    """The table with the columns `answer` and one `p(label)` a class, as CSV or Parquet."""
+    """The table with the columns `answer` and one `p(label)` a class, as CSV or Parquet.
+
+    A column of the table that has such a name is an error: nothing of the table may be lost.
+    """
+    added = ["answer", *(f"p({label})" for label in answers[0].probabilities)]
+    clash = next((name for name in added if name in table.columns), "")
+    if clash:
+        raise DataError(f"the table has a column {clash!r} already", hint="rename it before scoring into a file")
     columns: dict[str, Any] = {name: table[name].values for name in table.names}
     columns["answer"] = np.array(
         [answer.value for answer in answers], dtype=object if answers[0].probabilities else float
@@ -311,23 +373,34 @@ def _evaluate_registered(ref: str, task: Task, store: Registry, name: str) -> Sc
     member = engine.specialist(choice.members[0])
     rows = np.arange(data.table.n_rows)
     where = "all rows"
-    if isinstance(member, Specialist):
-        rows = rows[~member.learnt_from(row_keys(data.table, member.encoder.features))]
+    if not isinstance(member, ForeignSpecialist):
+        rows = rows[~member.learnt_from(member.keys(data.table))]
         where = f"{len(rows):,} rows that it was not trained on"
     if not len(rows):
+        assert not isinstance(member, ForeignSpecialist), "a foreign model is measured on all rows"
         card = store.scorecard(choice.members[0])
-        return replace(score(data, name or f"{ref} (out of fold)", card.outcomes), model_hash=card.model_hash)
+        place = {str(key): i for i, key in enumerate(card.outcomes.keys)}
+        found = np.array([place.get(str(key), -1) for key in member.keys(data.table)])
+        rows = np.flatnonzero(found >= 0)
+        if not len(rows):
+            raise DataError(f"{ref} was trained on every row, and has no out-of-fold answer to any of them")
+        raw = _in_classes(ref, card.outcomes.predictions[found[rows]], card.outcomes.classes, data)
+        title = name or f"{ref} ({len(rows):,} rows, out of fold)"
+        return replace(score(data, title, outcomes_of(data, rows, raw)), model_hash=card.model_hash)
 
     def predict(table: Table) -> np.ndarray:
-        raw, labels = engine.raw(choice, table)
-        unknown = set(labels) ^ set(data.target.classes)
-        if unknown:
-            raise DataError(
-                f"{ref} answers {', '.join(labels)}", hint="this task has: " + ", ".join(data.target.classes)
-            )
-        return raw[:, [labels.index(label) for label in data.target.classes]] if labels else raw
+        joint = engine.raw(choice, table)
+        return _in_classes(ref, joint.raw, joint.labels, data)
 
     return evaluate_table(data, predict, rows, name or f"{ref} ({where})")
+
+
+def _in_classes(ref: str, raw: np.ndarray, labels: tuple[str, ...], data: Prepared) -> np.ndarray:
+    """Probabilities in the order of the task's classes; DataError when the model answers others."""
+    wanted = data.target.classes
+    if set(labels) != set(wanted):
+        raise DataError(f"{ref} answers {', '.join(labels) or 'numbers'}", hint="this task has: " + ", ".join(wanted))
+    return raw[:, [labels.index(label) for label in wanted]] if labels else raw
 
 
 def verify(claims: Sequence[Claim], verifiers: Sequence[Any] | None = None) -> list[Verdict]:

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 def console() -> Console:
     """Results go to stdout; without a terminal lines are wide, so that nothing is cut."""
-    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160, soft_wrap=True)
+    return Console(
+        file=sys.stdout,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if sys.stdout.isatty() else 160,
+        soft_wrap=True,
+    )
 
 
 def count(number: float) -> str:
@@ -232,6 +239,7 @@ def reply(value: Reply, explain: bool) -> list[str | RichTable]:
         lines.append(
             "out of fold: the answer that this row got while it was a test row; the model has since learnt from it"
         )
+    lines += [f"note        {note}" for note in value.notes]
     if explain:
         lines += [f"because     {line}" for line in value.choice.explanation]
     return lines

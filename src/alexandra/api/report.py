@@ -219,6 +219,8 @@ def _missed(solution: Solution) -> str:
 
 
 def _importance(solution: Solution, explanation: Explanation) -> str:
+    if not explanation.rows:
+        return paragraph(f"Not explained: {solution.data.metric} is undefined on the test rows of every part.")
     top = explanation.importances[:15]
     names, falls, spreads = zip(*[(one.column, one.fall, one.spread) for one in top], strict=True)
     words = (
@@ -229,6 +231,8 @@ def _importance(solution: Solution, explanation: Explanation) -> str:
 
 
 def _rows(solution: Solution, explanation: Explanation) -> str:
+    if not explanation.rows:
+        return paragraph("No row is explained, because the columns' part could not be measured.")
     out = []
     kind = "probability" if solution.data.classification else "value"
     for one in explanation.explained:

@@ -17,6 +17,7 @@ from alexandra.errors import AbstainError, DataError, NotFoundError, RegistryErr
 from alexandra.lang.conditions import Comparison, Decision, Reason, evaluate
 from alexandra.lang.rules import default_rules
 from alexandra.lang.rules_spec import Gate
+from alexandra.lang.task import parse_task
 from alexandra.metrics import Metric
 from alexandra.records import EMPTY, Outcomes
 from alexandra.registry import audit
@@ -77,12 +78,14 @@ def evaluate_gate(
     ref: str | ModelVersion,
     gate: Gate | None = None,
     metric: str | Metric | None = None,
-    protected: Protected = EMPTY,
+    protected: Protected | None = None,
 ) -> GateDecision:
     """Decide the gate (default: the shipped `production`) for a version; nothing moves.
 
     `metric` is what production is compared in (default: the version's own); a protected task is compared in the
-    metric of its version in production.
+    metric of its version in production. Beside what the gate requires, the version must have passed its own check,
+    where its lineage has one. `protected` None means that no comparison was made: then a version whose task names
+    protected tasks does not pass.
     """
     gate = gate or default_rules().gate(PRODUCTION)
     with registry.database.read() as connection:
@@ -93,9 +96,25 @@ def evaluate_gate(
         rival = version_of(connection, rivals[0]) if rivals else None
     compare = _Comparisons(registry, version, rival, metric or version.metric, protected)
     decisions = [evaluate(condition, facts, compare) for condition in gate.require]
-    reasons = tuple(compare.explained(reason) for one in decisions for reason in one.reasons)
-    passed = all(one.passed for one in decisions)
+    own = _own_check(version)
+    reasons = (*own, *(compare.explained(reason) for one in decisions for reason in one.reasons))
+    passed = all(one.passed for one in decisions) and all(one.passed for one in own)
     return GateDecision(gate.name, version, passed, reasons, rival=rival.version if rival else None)
+
+
+def _own_check(version: ModelVersion) -> tuple[Reason, ...]:
+    """Whether the version passed the check of its task, as its lineage says; nothing where it says nothing."""
+    found = version.lineage.get("check")
+    if not isinstance(found, Mapping) or "passed" not in found:
+        return ()
+    words = "; ".join(map(str, found.get("reasons", ())))
+    return (Reason("the task's own check", bool(found["passed"]), words or "no reasons were kept"),)
+
+
+def protected_tasks(version: ModelVersion) -> tuple[str, ...]:
+    """The tasks that PROTECT names in the task of `version`, as its lineage keeps it."""
+    text = version.lineage.get("task")
+    return parse_task(str(text), f"<task of {version.ref}>").protect if text else ()
 
 
 class _Comparisons:
@@ -107,19 +126,22 @@ class _Comparisons:
         version: ModelVersion,
         rival: ModelVersion | None,
         metric: str | Metric,
-        protected: Protected,
+        protected: Protected | None,
     ) -> None:
         self.registry = registry
         self.version = version
         self.rival = rival
         self.metric = metric
-        self.protected = protected
+        self.protected: Protected = protected or {}
+        self.unmade = () if protected is not None else protected_tasks(version)
         self.trouble: dict[str, str] = {}
 
     def __call__(self, reference: str, test: str) -> Sequence[Comparison] | None:
         try:
             if reference == PRODUCTION:
                 return self._production(test)
+            if reference == "protected" and self.unmade:
+                raise TaskError(f"its task protects {', '.join(self.unmade)}, and no comparison was made")
             if reference == "protected":
                 return [self._protected(task, *pair, test) for task, pair in sorted(self.protected.items())]
         except (DataError, TaskError) as error:
@@ -155,7 +177,7 @@ def try_promote(
     ref: str | ModelVersion,
     gate: Gate | None = None,
     metric: str | Metric | None = None,
-    protected: Protected = EMPTY,
+    protected: Protected | None = None,
     reason: str = "",
 ) -> GateDecision:
     """Promote a version if the gate lets it; the decision says whether it did. A refusal is audited, too."""
@@ -179,7 +201,7 @@ def promote(
     registry: Registry,
     ref: str | ModelVersion,
     gate: Gate | None = None,
-    protected: Protected = EMPTY,
+    protected: Protected | None = None,
     *,
     force: bool = False,
     reason: str = "",
@@ -337,6 +359,15 @@ def _forbidden(version: ModelVersion, target: str) -> str:
         return f"{version.ref} is in stage {target!r} already"
     allowed = ", ".join(TRANSITIONS[version.stage])
     return f"{version.ref} cannot go from {version.stage!r} to {target!r}; allowed from there: {allowed}"
+
+
+def refuse(registry: Registry, ref: str | ModelVersion, reasons: Sequence[Reason]) -> GateDecision:
+    """Refuse a promotion for reasons outside the gate (a protected task that could not be compared); audited."""
+    with registry.database.read() as connection:
+        version = version_of(connection, registry.row_of(connection, ref))
+    decision = GateDecision(PRODUCTION, version, False, tuple(reasons))
+    _note_refusal(registry, decision, "")
+    return decision
 
 
 def _note_refusal(registry: Registry, decision: GateDecision, reason: str) -> None:

@@ -21,22 +21,28 @@ from alexandra.registry.oracle import Choice
 from alexandra.registry.store import Registry
 from alexandra.serve.combine import COMBINE, align, hand_on
 from alexandra.storage import parse_json
-from alexandra.tables import Table, row_keys
+from alexandra.tables import Table
+from alexandra.train.curriculum_code import inputs_of
+from alexandra.train.curriculum_specialist import CurriculumSpecialist, proof
 from alexandra.train.foreign_specialist import ForeignSpecialist
 from alexandra.train.specialist import Specialist
 
-AnySpecialist = Specialist | ForeignSpecialist
+AnySpecialist = Specialist | ForeignSpecialist | CurriculumSpecialist
 # "kind" in an artifact's specialist.json -> what reads it
-KINDS: dict[str, type[AnySpecialist]] = {"network": Specialist, "foreign": ForeignSpecialist}
+KINDS: dict[str, type[AnySpecialist]] = {
+    "network": Specialist,
+    "foreign": ForeignSpecialist,
+    "curriculum": CurriculumSpecialist,
+}
 
 
 @dataclass(frozen=True)
 class Answer:
     """One row's answer.
 
-    value            the label (str) or the number
-    probability      of that label, None for a number;  probabilities: label -> probability
-    verdict          what the registry knows of the model that answered
+    value            the label (str), the number, or the text of a curriculum's answer
+    probability      of that label or text, None for a number;  probabilities: label -> probability
+    verdict          what the registry knows of the model that answered; a curriculum's answer is proved beside it
     by               task:version, several when they were combined
     seen             the out-of-fold answer when the row was among the training data, else None
     """
@@ -52,12 +58,26 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reply:
-    """Answers, who gave them and why; `truth` is the known target of each row, where the data carries it."""
+    """Answers, who gave them and why.
+
+    `truth` is the known target of each row, where the data carries it; `notes` are what should be known beside.
+    """
 
     answers: tuple[Answer, ...]
     choice: Choice
     out: Path | None = None
     truth: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Probabilities [rows, classes] with their labels, or values [rows] and (); `members` spoke, `notes` say why."""
+
+    raw: np.ndarray
+    labels: tuple[str, ...]
+    members: tuple[ModelVersion, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_specialist(blobs: Mapping[str, bytes], *, backend: str = "auto", threads: int = 1) -> AnySpecialist:
@@ -89,8 +109,8 @@ class Engine:
             self._loaded[key] = read_specialist(blobs, backend=self.backend, threads=self.threads)
         return self._loaded[key]
 
-    def raw(self, choice: Choice, table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Combined probabilities [rows, classes] and their labels; values [rows] and () for numbers."""
+    def raw(self, choice: Choice, table: Table) -> Joint:
+        """What the choice answers, as one: probabilities or values, and who really spoke."""
         if choice.combine == "pipeline":
             return self._pipeline(choice.members, table)
         if choice.combine == "best" or len(choice.members) == 1:
@@ -99,38 +119,51 @@ class Engine:
             raise RegistryError(f"cannot combine by {choice.combine!r}", hint=suggest(choice.combine, COMBINE))
         members = [self.specialist(version) for version in choice.members]
         parts, labels = align([one.predict_raw(table) for one in members], [one.classes for one in members])
-        return COMBINE[choice.combine](parts), labels
+        return Joint(COMBINE[choice.combine](parts), labels, choice.members)
 
-    def _first_that_works(self, versions: Sequence[ModelVersion], table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The best one answers; the next stands in for one whose files are damaged."""
+    def _first_that_works(self, versions: Sequence[ModelVersion], table: Table) -> Joint:
+        """The best one answers; the next stands in for one whose files are damaged, and that is said."""
+        notes: list[str] = []
         for position, version in enumerate(versions):
             try:
                 member = self.specialist(version)
-            except (StorageError, WeightsError):
+            except (StorageError, WeightsError) as error:
                 if position == len(versions) - 1:
                     raise
+                notes.append(f"{versions[position + 1].ref} stands in for {version.ref}: {error.message}")
                 continue
-            return member.predict_raw(table), member.classes
+            return Joint(member.predict_raw(table), member.classes, (version,), tuple(notes))
         raise AssertionError("a choice has at least one member")
 
-    def _pipeline(self, versions: Sequence[ModelVersion], table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
+    def _pipeline(self, versions: Sequence[ModelVersion], table: Table) -> Joint:
         """Each stage sees the raw columns and, under its task's name, the answer of every stage before it."""
         for position, version in enumerate(versions):
             member = self.specialist(version)
             raw, labels = member.predict_raw(table), member.classes
             if position < len(versions) - 1:
                 table = hand_on(table, version.task, raw, labels)
-        return raw, labels
+        return Joint(raw, labels, tuple(versions))
+
+    def predict(self, choice: Choice, table: Table) -> np.ndarray:
+        """Labels, values, or texts for a curriculum."""
+        if len(choice.members) == 1 and isinstance(member := self.specialist(choice.members[0]), CurriculumSpecialist):
+            return member.predict(table)
+        joint = self.raw(choice, table)
+        raw, labels = joint.raw, joint.labels
+        return np.asarray(labels, dtype=object)[raw.argmax(axis=1)] if labels else raw
 
     def answer(self, choice: Choice, table: Table) -> list[Answer]:
         """One Answer per row of `table` (raw columns; extra ones are ignored)."""
-        raw, labels = self.raw(choice, table)
-        speaker = choice.members[-1] if choice.combine == "pipeline" else choice.members[0]
-        verdict = verdict_of(speaker)
-        joint = {"pipeline": " -> ", "best": ""}.get(choice.combine, " + ")
-        by = joint.join(f"{one.ref} {one.name}" for one in choice.members) if joint else f"{speaker.ref} {speaker.name}"
+        if len(choice.members) == 1 and isinstance(member := self.specialist(choice.members[0]), CurriculumSpecialist):
+            return self._proved(choice.members[0], member, table)
+        joint = self.raw(choice, table)
+        raw, labels = joint.raw, joint.labels
+        speaker = joint.members[-1] if choice.combine == "pipeline" else joint.members[0]
+        verdict = "; ".join([verdict_of(speaker), *joint.notes])
+        between = " -> " if choice.combine == "pipeline" else " + "
+        by = between.join(f"{one.ref} {one.name}" for one in joint.members)
         seen: list[str | float | None] = [None] * table.n_rows
-        if len(choice.members) == 1:
+        if len(joint.members) == 1:
             seen = self._out_of_fold(speaker, self.specialist(speaker), table)
         out = []
         for i in range(table.n_rows):
@@ -142,18 +175,27 @@ class Engine:
                 out.append(Answer(i, float(raw[i]), None, {}, verdict, by, seen[i]))
         return out
 
+    def _proved(self, version: ModelVersion, member: CurriculumSpecialist, table: Table) -> list[Answer]:
+        """The network's answers as text, each with what the exact engine says of it."""
+        values, probability = member.answers(table)
+        known, by = verdict_of(version), f"{version.ref} {version.name}"
+        return [
+            Answer(i, str(value), float(p), {}, f"{known}; {proof(question, str(value))}", by)
+            for i, (question, value, p) in enumerate(zip(inputs_of(table), values, probability, strict=True))
+        ]
+
     def _out_of_fold(self, version: ModelVersion, member: AnySpecialist, table: Table) -> list[str | float | None]:
         """For each row the answer it got when it was a test row, None for rows that were never seen.
 
-        A foreign model was not cross-fitted here: it has no such answers.
+        Neither a foreign model nor a curriculum's network was cross-fitted here: they have no such answers.
         """
-        if isinstance(member, ForeignSpecialist):
+        if isinstance(member, ForeignSpecialist | CurriculumSpecialist):
             return [None] * table.n_rows
         outcomes: Outcomes = self.registry.scorecard(version).outcomes
         place = self._seen.setdefault(
             f"{version.task}:{version.version}", {str(key): i for i, key in enumerate(outcomes.keys)}
         )
-        found = [place.get(str(key)) for key in row_keys(table, member.encoder.features)]
+        found = [place.get(str(key)) for key in member.keys(table)]
         return [None if i is None else _label(outcomes, i) for i in found]
 
 

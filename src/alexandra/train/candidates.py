@@ -48,15 +48,21 @@ def candidates(task: Task, folder: Path, *, classification: bool, rows: int) -> 
         if isinstance(reference, FamilyRef):
             found += _family(reference, classification=classification, rows=rows)
         else:
-            found.append(_from_text(reference, folder, rows))
+            found.append(from_text(reference, folder, rows))
+    refuse_twins(found)
+    return found
+
+
+def refuse_twins(found: Sequence[Candidate]) -> None:
+    """TaskError when two candidates have one name."""
     names = [candidate.name for candidate in found]
     for name in names:
         if names.count(name) > 1:
             raise TaskError(f"two networks are called {name!r}", hint="give one of them a NETWORK header of its own")
-    return found
 
 
-def _from_text(reference: NetworkRef, folder: Path, rows: int) -> Candidate:
+def from_text(reference: NetworkRef, folder: Path, rows: int) -> Candidate:
+    """The candidate of a NureonLang program or file; TaskError when the file is not there."""
     if reference.program:
         graph = compile_network(reference.program)
         return Candidate(graph.name, graph, recipe_for(rows))

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,7 @@ from alexandra.train.candidates import Candidate, Recipe
 from alexandra.train.loop import OUT_OF_TIME, Batch, History, Plan, fit_loop
 from alexandra.train.model import default_objective
 from alexandra.train.prepare import Part, Prepared
-from alexandra.train.specialist import Specialist
+from alexandra.train.specialist import Specialist, fingerprints
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,20 @@ class Settings:
     backend: str
     deadline: float
     folder: Path
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How specialists are made from one kind of data.
+
+    encode  fit the coding of inputs on rows (its `width` is the number of features)
+    train   train one candidate, with a coding, on rows to learn from and rows to stop on
+    finish  the specialist of a candidate that is registered, given the number of epochs that was best
+    """
+
+    encode: Callable[[Prepared, np.ndarray], Any]
+    train: Callable[[Prepared, Candidate, Any, tuple[np.ndarray, np.ndarray], Settings], tuple[Any, History]]
+    finish: Callable[[Prepared, Candidate, int, Settings], Any]
 
 
 def fit_graph(graph: Graph, width: int, classes: int) -> Graph:
@@ -94,16 +110,21 @@ def crossfit(
     simple: Sequence[Baseline],
     settings: Settings,
     on_done: Callable[[Fit], None],
+    maker: Maker,
 ) -> list[Fit]:
-    """All fits, candidates in their order and parts in theirs; calls `on_done` as each one ends."""
-    encoders = {part.name: Encoder.fit(data.table.take(part.train), data.features) for part in data.parts}
+    """All fits, candidates in their order and parts in theirs; calls `on_done` as each one ends.
+
+    One candidate after the other, so that a time budget that ends early leaves the first ones whole.
+    """
+    encoders = {part.name: maker.encode(data, part.train) for part in data.parts}
     _refuse_over_memory(data, max(encoder.width for encoder in encoders.values()), settings.threads)
     jobs: list[tuple[str, Part, Callable[[], Fit]]] = []
-    for part in data.parts:
-        for candidate in networks:
-            jobs.append((candidate.name, part, _network_job(data, part, candidate, encoders[part.name], settings)))
-        for baseline in simple:
-            jobs.append((baseline.name, part, _baseline_job(data, part, baseline, settings)))
+    for candidate in networks:
+        for part in data.parts:
+            train = partial(maker.train, data, candidate, encoders[part.name], (part.train, part.valid))
+            jobs.append((candidate.name, part, _network_job(data, part, candidate.name, train, settings)))
+    for baseline in simple:
+        jobs += [(baseline.name, part, _baseline_job(data, part, baseline, settings)) for part in data.parts]
     done: dict[tuple[str, str], Fit] = {}
     with ThreadPoolExecutor(settings.threads) as pool:
         futures = {
@@ -132,20 +153,18 @@ def _refuse_over_memory(data: Prepared, width: int, threads: int) -> None:
         )
 
 
+def seed_of(settings: Settings, name: str, part: str) -> int:
+    """The seed with which the candidate `name` is trained on one part."""
+    return derive(settings.seed, "fit", name, part).integer()
+
+
 def _network_job(
-    data: Prepared, part: Part, candidate: Candidate, encoder: Encoder, settings: Settings
+    data: Prepared, part: Part, name: str, train: Callable[[Settings], tuple[Any, History]], settings: Settings
 ) -> Callable[[], Fit]:
     def job() -> Fit:
-        seed = derive(settings.seed, "fit", candidate.name, part.name).integer()
-        specialist, history = train_specialist(
-            data,
-            candidate,
-            encoder,
-            (part.train, part.valid),
-            Settings(seed, 1, settings.backend, settings.deadline, settings.folder),
-        )
+        specialist, history = train(replace(settings, seed=seed_of(settings, name, part.name), threads=1))
         return Fit(
-            candidate.name,
+            name,
             part.name,
             specialist.predict_raw(data.table.take(part.valid)),
             specialist.predict_raw(data.table.take(part.test)),
@@ -184,6 +203,24 @@ def train_specialist(
     return Specialist(candidate.name, encoder, data.target, model, {}), history
 
 
+def encode(data: Prepared, rows: np.ndarray) -> Encoder:
+    """The encoder of a table's features, fitted on `rows`."""
+    return Encoder.fit(data.table.take(rows), data.features)
+
+
+def finish(data: Prepared, candidate: Candidate, epochs: int, settings: Settings) -> Specialist:
+    """Train once more on all rows, for as many epochs as were best."""
+    everything = np.arange(data.table.n_rows)
+    rows = everything, np.zeros(0, dtype=np.int64)
+    late = replace(settings, deadline=float("inf"))
+    specialist, _ = train_specialist(data, candidate, encode(data, everything), rows, late, max(1, epochs))
+    specialist.training = np.unique(fingerprints(data.keys))
+    return specialist
+
+
+TABLES = Maker(encode, train_specialist, finish)
+
+
 def shaped(graph: Graph, y: np.ndarray) -> np.ndarray:
     """Class indices for softmax, 0/1 floats for one sigmoid output, float32 for regression."""
     if graph.outputs[0].attrs.get("activation") == "softmax":
@@ -217,7 +254,7 @@ def _cached(folder: Path, name: str, part: Part, job: Callable[[], Fit]) -> Fit:
         try:
             arrays, notes = read_tensors(path.read_bytes(), str(path))
             return _from_file(name, part.name, arrays, notes)
-        except StorageError:
+        except (StorageError, KeyError, ValueError):
             path.unlink()
     fit = job()
     if fit.stopped != OUT_OF_TIME:

@@ -87,7 +87,7 @@ def evaluate_table(data: Prepared, predict: Callable[[Any], Any], rows: np.ndarr
 
     It may return probabilities [n, classes], the positive class's probability [n], labels [n] or values [n].
     """
-    answers = predict(data.table.take(rows).drop([data.task.target]))
+    answers = predict(data.table.take(rows).drop([data.target.name]))
     return score(data, name, outcomes_of(data, rows, as_raw(answers, data, len(rows))))
 
 

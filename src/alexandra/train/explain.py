@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alexandra.data.encoder import Encoder
+from alexandra.errors import DataError
+from alexandra.metrics import check
 from alexandra.rng import derive
 from alexandra.tables import Table
 from alexandra.train.candidates import Candidate
-from alexandra.train.crossfit import Settings, train_specialist
+from alexandra.train.crossfit import Settings, encode, seed_of, train_specialist
 from alexandra.train.evaluate import outcomes_of
 from alexandra.train.prepare import Prepared
 from alexandra.train.specialist import Specialist
@@ -57,18 +58,31 @@ class Explanation:
 
 
 def explain(data: Prepared, candidate: Candidate, settings: Settings, num_rows: int = 4) -> Explanation:
-    """Train `candidate` on the first part as crossfit did and look at its answers to that part's test rows."""
-    part = data.parts[0]
-    encoder = Encoder.fit(data.table.take(part.train), data.features)
-    seed = derive(settings.seed, "fit", candidate.name, part.name).integer()
-    settings = replace(settings, seed=seed, deadline=float("inf"))
-    model, _ = train_specialist(data, candidate, encoder, (part.train, part.valid), settings)
-    rows = part.test[derive(settings.seed, "explain", "rows").permutation(len(part.test))[:MAX_ROWS]]
-    table = data.table.take(rows).select(data.features)
-    raw = model.predict_raw(table)
-    found = importances(data, model, table, rows, raw)
-    picked = [_explained(data, model, (table, rows, raw), i, why) for i, why in pick(data, rows, raw)[:num_rows]]
-    return Explanation(len(rows), tuple(found), tuple(picked))
+    """Train `candidate` on one part as crossfit did and look at its answers to that part's test rows.
+
+    The first part on whose test rows the metric is defined is taken; an Explanation of 0 rows where there is none.
+    """
+    for part in data.parts:
+        asked = part.test[derive(settings.seed, "explain", "rows").permutation(len(part.test))[:MAX_ROWS]]
+        try:
+            check(data.metric, outcomes_of(data, asked, _anything(data, len(asked))))
+        except DataError:
+            continue
+        settings = replace(settings, seed=seed_of(settings, candidate.name, part.name), deadline=float("inf"))
+        rows = part.train, part.valid
+        model, _ = train_specialist(data, candidate, encode(data, part.train), rows, settings)
+        table = data.table.take(asked).select(data.features)
+        raw = model.predict_raw(table)
+        found = importances(data, model, table, asked, raw)
+        picked = [_explained(data, model, (table, asked, raw), i, why) for i, why in pick(data, asked, raw)[:num_rows]]
+        return Explanation(len(asked), tuple(found), tuple(picked))
+    return Explanation(0, (), ())
+
+
+def _anything(data: Prepared, rows: int) -> np.ndarray:
+    """Well-formed answers, to ask whether the metric is defined on the targets."""
+    classes = len(data.target.classes)
+    return np.full((rows, classes), 1.0 / classes) if classes else np.arange(rows, dtype=np.float64)
 
 
 def importances(data: Prepared, model: Specialist, table: Table, rows: np.ndarray, raw: np.ndarray) -> list[Importance]:

@@ -28,7 +28,7 @@ from alexandra.tables import Column, Table
 from alexandra.train.evaluate import evaluate_table
 from alexandra.train.prepare import Prepared
 from alexandra.train.solve import facts_of_run
-from alexandra.train.specialist import BLOCK_ROWS, Specialist
+from alexandra.train.specialist import BLOCK_ROWS, latency_p95
 
 KIND = "foreign"
 SCHEMA = 1
@@ -106,7 +106,7 @@ class ForeignSpecialist:
 
     def latency_p95(self, table: Table, calls: int = 100) -> float:
         """Seconds that 95 % of single raw rows stay under, measured on `calls` rows."""
-        return Specialist.latency_p95(self, table, calls)  # type: ignore[arg-type]
+        return latency_p95(self.predict_raw, table, calls)
 
     def _answers(self, table: Table) -> np.ndarray:
         if self.model.kind == "torch":
@@ -247,7 +247,7 @@ def measured(data: Prepared, specialist: ForeignSpecialist) -> Scorecard:
         model_hash=content_hash(b"".join(blobs[name] for name in sorted(blobs))),
         parameters=specialist.num_parameters,
         size_bytes=sum(len(blob) for blob in blobs.values()),
-        latency_p95_seconds=specialist.latency_p95(data.table.drop([data.task.target])),
+        latency_p95_seconds=specialist.latency_p95(data.table.drop([data.target.name])),
     )
 
 

@@ -6,7 +6,7 @@ leaking columns, an ACCEPT that no score could meet. Nothing is fitted here but 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from alexandra.data import readers
 from alexandra.data.profile import Profile, profile, strongest_words
 from alexandra.data.target import TargetEncoder
 from alexandra.errors import TaskError
+from alexandra.lang.expr import name_text
 from alexandra.lang.task_spec import Task, resolved
 from alexandra.metrics import Metric, check_kind
 from alexandra.metrics import metric as metric_named
 from alexandra.rng import derive
-from alexandra.splits import by_time, folds, holdout
+from alexandra.splits import PARTS, by_time, folds, holdout
 from alexandra.storage import content_hash
 from alexandra.tables import Table, row_keys
 
@@ -28,7 +29,10 @@ VALIDATION_SHARE = 0.12
 
 @dataclass(frozen=True)
 class Part:
-    """One division of the rows; index arrays, disjoint by content key (and by group where one is named)."""
+    """One division of the rows; index arrays, disjoint by content key (and by group where one is named).
+
+    Along time, rows that repeat a row of an earlier part stand in no part.
+    """
 
     name: str
     train: np.ndarray
@@ -58,8 +62,11 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What reading and profiling decided, in words."""
+        first = self.parts[0]
+        left_out = self.table.n_rows - len(first.train) - len(first.valid) - len(first.test)
+        repeats = f"{left_out:,} later rows repeat an earlier part's rows and are left out of validation and test"
         strongest = strongest_words(self.profile)
-        return (*self.profile.warnings, strongest) if strongest else self.profile.warnings
+        return (*self.profile.warnings, *([repeats] if left_out else []), *([strongest] if strongest else []))
 
     @property
     def test_rows(self) -> np.ndarray:
@@ -80,13 +87,15 @@ def prepare(task: Task, table: Table, *, keep_leaks: bool = False) -> Prepared:
         first = report.leaks[0]
         raise TaskError(
             f"column {first.column!r} gives the target away: {first.reason}",
-            hint=f"if it is not known when the question is asked, add DROP {first.column} to the task "
+            hint=f"if it is not known when the question is asked, add DROP {name_text(first.column)} to the task "
             f"(--drop {first.column!r}); if it is legitimate, --keep-leaks",
         )
     keep = np.flatnonzero(~table[task.target].missing)
     table = table.take(keep) if len(keep) < table.n_rows else table
     target = TargetEncoder.fit(table[task.target], positive=task.positive)
     task = resolved(task, table.n_rows, _kind(target))
+    if len(target.classes) == 2:
+        task = replace(task, positive=target.classes[target.positive])
     metric = _metric(task, len(target.classes))
     features = [name for name in report.features if name in table.names]
     if not features:
@@ -97,7 +106,8 @@ def prepare(task: Task, table: Table, *, keep_leaks: bool = False) -> Prepared:
     keys = row_keys(table, features)
     y = target.encode(table[task.target])
     parts = _parts(task, table, keys, y if target.classes else None)
-    digest = content_hash("\n".join([*features, *row_keys(table, [*features, task.target]).tolist()]).encode())
+    decided = [*features, task.target, *filter(None, (task.split.group, task.split.time))]
+    digest = content_hash("\n".join([*decided, *row_keys(table, decided).tolist()]).encode())
     return Prepared(task, table, report, features, target, y, keys, parts, digest, metric)
 
 
@@ -109,8 +119,9 @@ def _kind(target: TargetEncoder) -> str:
 
 def _metric(task: Task, num_classes: int) -> Metric:
     assert task.metric is not None, "resolved() fills in the metric"
-    check_kind(task.metric.name, num_classes)
-    return metric_named(task.metric.name, **task.metric.kwargs)
+    found = metric_named(task.metric.name, **task.metric.kwargs)
+    check_kind(found, num_classes)
+    return found
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,7 @@ def _parts(task: Task, table: Table, keys: np.ndarray, strata: np.ndarray | None
         return tuple(_fold(number, fold == number, rows, split.seed) for number in range(split.folds))
     share = split.fractions or (0.7, 0.15, 0.15)
     if split.time:
-        names = by_time(table[split.time].values, share)
+        names = _without_repeats(by_time(table[split.time].values, share), keys)
     else:
         names = rows.holdout(share, split.seed)
     train, valid, test = (np.flatnonzero(names == name) for name in ("train", "validation", "test"))
@@ -147,6 +158,17 @@ def _parts(task: Task, table: Table, keys: np.ndarray, strata: np.ndarray | None
             hint="use SPLIT folds=5, or larger shares",
         )
     return (Part("holdout", train, valid, test),)
+
+
+def _without_repeats(names: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Parts by time, without the rows of a later part whose content occurs in an earlier one (they get "")."""
+    names = names.astype(object)
+    earlier: np.ndarray = np.zeros(0, dtype=keys.dtype)
+    for part in PARTS:
+        here = names == part
+        names[here & np.isin(keys, earlier)] = ""
+        earlier = np.union1d(earlier, keys[names == part])
+    return names
 
 
 def _fold(number: int, is_test: np.ndarray, rows: _Rows, seed: int) -> Part:

@@ -20,9 +20,9 @@ from alexandra.records import Outcomes
 from alexandra.registry.artifact import ModelVersion
 from alexandra.registry.store import Registry
 from alexandra.statistics import take
-from alexandra.tables import row_keys
+from alexandra.train.curriculum_specialist import CurriculumSpecialist
 from alexandra.train.evaluate import outcomes_of
-from alexandra.train.prepare import load_table, prepare
+from alexandra.train.kinds import load_table, prepare
 from alexandra.train.specialist import Specialist
 
 FEWEST_ITEMS = 30
@@ -46,7 +46,7 @@ def refuse_unknown(registry: Registry, names: Sequence[str]) -> None:
             raise TaskError(f"PROTECT names {name!r}: {error.message}", hint=error.hint) from error
 
 
-def protect(registry: Registry, names: Sequence[str], specialist: Specialist) -> Protection:
+def protect(registry: Registry, names: Sequence[str], specialist: Specialist | CurriculumSpecialist) -> Protection:
     """Compare `specialist` with the production model of every protected task that it could answer."""
     pairs: dict[str, tuple[Outcomes, Outcomes]] = {}
     trouble: list[Reason] = []
@@ -63,7 +63,7 @@ def protect(registry: Registry, names: Sequence[str], specialist: Specialist) ->
 
 
 def _compare(
-    registry: Registry, version: ModelVersion, specialist: Specialist
+    registry: Registry, version: ModelVersion, specialist: Specialist | CurriculumSpecialist
 ) -> tuple[Outcomes, Outcomes] | Reason | str:
     """Outcomes before and after; a Reason when they cannot be had; words when the model cannot answer the task."""
     before = registry.scorecard(version).outcomes
@@ -77,7 +77,7 @@ def _compare(
     if not set(specialist.encoder.features) <= set(data.table.names):
         return "it has other columns"
     known = np.isin(data.keys, before.keys)
-    fresh = ~specialist.learnt_from(row_keys(data.table, specialist.encoder.features))
+    fresh = ~specialist.learnt_from(specialist.keys(data.table))
     rows = np.flatnonzero(known & fresh)
     if len(rows) < FEWEST_ITEMS:
         return Reason(title, None, f"only {len(rows)} of its items were not among the new model's training rows")

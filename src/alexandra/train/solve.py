@@ -1,8 +1,9 @@
 """From a task to a checked, registered specialist: the project's main path, one step per function.
 
-prepare -> candidates -> crossfit -> measure -> choose (on validation) -> check (on test) -> refit on all rows
--> register -> gate. Choosing never sees the test outcomes; the check opens them once. What does not pass is
-registered as `experiment` with the missing margin in words.
+prepare -> candidates -> crossfit -> measure -> choose (on validation) -> check (on test) -> finish (a table's network
+is refitted on all rows) -> register -> gate. What depends on the kind of data stands in kinds.py. Choosing never sees
+the test outcomes; the check opens them once. What does not pass is registered as `experiment` with the missing margin
+in words.
 """
 
 from __future__ import annotations
@@ -16,28 +17,30 @@ from pathlib import Path
 import numpy as np
 
 from alexandra import __version__
-from alexandra.data.encoder import Encoder
+from alexandra.errors import BackendError, DataError, TaskError
 from alexandra.lang.conditions import Decision
 from alexandra.lang.task_spec import NetworkRef, Task
 from alexandra.records import Interval, Scorecard
 from alexandra.registry.artifact import ModelVersion
-from alexandra.registry.lifecycle import GateDecision, try_promote
+from alexandra.registry.lifecycle import GateDecision, refuse, try_promote
 from alexandra.registry.store import Registry
 from alexandra.statistics import paired, words
 from alexandra.storage import content_hash, publish, publish_json
 from alexandra.tables import Table
-from alexandra.train.baselines import baselines
-from alexandra.train.candidates import Candidate, candidates
+from alexandra.train.candidates import Candidate
 from alexandra.train.check import check, refuse_impossible
-from alexandra.train.crossfit import Fit, Settings, crossfit, fit_graph, train_specialist
+from alexandra.train.crossfit import Fit, Settings, crossfit
+from alexandra.train.curriculum_specialist import CurriculumSpecialist
 from alexandra.train.evaluate import outcomes_of, score
-from alexandra.train.explain import Explanation, explain
+from alexandra.train.explain import Explanation
 from alexandra.train.export import Exported, export
+from alexandra.train.kinds import kind_of, prepare
 from alexandra.train.loop import OUT_OF_TIME
-from alexandra.train.prepare import Prepared, prepare
+from alexandra.train.prepare import Prepared
 from alexandra.train.protect import Protection, protect, refuse_unknown
-from alexandra.train.specialist import Specialist, fingerprints
+from alexandra.train.specialist import Specialist
 
+AnySpecialist = Specialist | CurriculumSpecialist
 SPECIALIST, BASELINE = "specialist", "baseline"
 
 
@@ -86,7 +89,7 @@ class Solution:
     rows: tuple[Row, ...] = field(repr=False)
     fits: tuple[Fit, ...] = field(repr=False)
     best: str = ""
-    specialist: Specialist | None = field(default=None, repr=False)
+    specialist: AnySpecialist | None = field(default=None, repr=False)
     gate: GateDecision | None = None
     folder: Path = Path()
     seconds: float = 0.0
@@ -131,6 +134,11 @@ class Solution:
     def export(self, to: str, folder: str | Path) -> Exported:
         """Write the best specialist to a new folder in the format `to` ("onnx"), checked on rows of the task."""
         assert self.specialist is not None
+        if isinstance(self.specialist, CurriculumSpecialist):
+            raise BackendError(
+                "a specialist that reads expressions is not exported: its coding is not part of the network",
+                hint="alexandra.backends.onnx.export(s.specialist.graph, s.specialist.model.weights) has the network",
+            )
         return export(self.specialist, to, folder, self.data.table)
 
     @property
@@ -157,11 +165,9 @@ def solve(
     task = data.task
     refuse_impossible(data)
     refuse_unknown(registry, task.protect)
-    networks = candidates(task, Path(task.folder), classification=data.classification, rows=data.table.n_rows)
-    classes = len(data.target.classes)
-    for network in networks:
-        fit_graph(network.graph, 1, classes)
-    simple = baselines(data.classification)
+    kind = kind_of(task)
+    networks = kind.candidates(data)
+    simple = kind.baselines(data)
     folder = run_folder(data, options)
     budget = task.budget.seconds or 300.0
     settings = Settings(task.split.seed, options.threads, options.backend, began + 0.8 * budget, folder)
@@ -173,7 +179,9 @@ def solve(
         done += 1
         progress(f"{fit.name} {fit.part}", done, total)
 
-    fits = crossfit(data, networks, simple, settings, on_done)
+    every = crossfit(data, networks, simple, settings, on_done, kind.maker)
+    fits, late = whole(every, budget)
+    networks = [network for network in networks if any(fit.name == network.name for fit in fits)]
     rows = measure(data, networks, fits)
     rows, best = choose_and_check(data, rows, registry)
     specialist, rows = refit_and_register(data, networks, rows, registry, settings, options.keep)
@@ -181,7 +189,7 @@ def solve(
     winner = next(row for row in rows if row.name == best)
     gate = _propose(registry, data, winner, specialist, protection) if options.promote else None
     rows = [_refreshed(registry, row) for row in rows]
-    notes = (*_late(fits), *protection.notes)
+    notes = (*late, *protection.notes)
     took = time.monotonic() - began
     solution = Solution(task, data, tuple(rows), tuple(fits), best, specialist, gate, folder, took, notes)
     publish(folder / "task.task", task.text().encode())
@@ -218,10 +226,16 @@ def measure(data: Prepared, networks: Sequence[Candidate], fits: Sequence[Fit]) 
 
 
 def _validation(data: Prepared, fits: Sequence[Fit]) -> np.ndarray:
-    """The metric on each part's validation rows, signed so that more is better."""
+    """The metric on each part's validation rows, signed so that more is better.
+
+    Where a part's few validation rows leave it undefined (one class only), the negative validation loss instead.
+    """
     parts = {part.name: part for part in data.parts}
     sign = 1.0 if data.metric.higher_is_better else -1.0
-    return np.array([sign * data.metric.fn(outcomes_of(data, parts[fit.part].valid, fit.valid)) for fit in fits])
+    try:
+        return np.array([sign * data.metric.fn(outcomes_of(data, parts[fit.part].valid, fit.valid)) for fit in fits])
+    except DataError:
+        return np.array([-float(np.nanmin(fit.valid_loss)) for fit in fits])
 
 
 def choose(specialists: Sequence[Row]) -> Row:
@@ -265,21 +279,18 @@ def refit_and_register(
     registry: Registry,
     settings: Settings,
     keep: int,
-) -> tuple[Specialist, list[Row]]:
-    """Train the first `keep` specialists again on all rows, for as many epochs as were best, and register them."""
+) -> tuple[AnySpecialist, list[Row]]:
+    """Finish the first `keep` specialists (a table's are trained again on all rows) and register them."""
     by_name = {candidate.name: candidate for candidate in networks}
-    encoder = Encoder.fit(data.table, data.features)
-    everything = np.arange(data.table.n_rows), np.zeros(0, dtype=np.int64)
-    first: Specialist | None = None
+    finish = kind_of(data.task).maker.finish
+    first: AnySpecialist | None = None
     out = []
     for position, row in enumerate(rows):
         if row.kind == BASELINE or position >= keep:
             out.append(row)
             continue
-        late = replace(settings, deadline=float("inf"))
-        specialist, _ = train_specialist(data, by_name[row.name], encoder, everything, late, max(1, row.epochs))
+        specialist = finish(data, by_name[row.name], row.epochs, settings)
         specialist.facts = facts_of_run(data)
-        specialist.training = np.unique(fingerprints(data.keys))
         row = replace(row, card=finished_card(data, row, specialist))
         out.append(replace(row, version=register(registry, data, row, specialist)))
         first = first or specialist
@@ -290,10 +301,10 @@ def refit_and_register(
 def explain_best(solution: Solution, options: Options) -> Explanation:
     """Importances and explained rows of the chosen specialist, on rows that it has not seen."""
     data = solution.data
-    every = candidates(data.task, Path(data.task.folder), classification=data.classification, rows=data.table.n_rows)
-    chosen = next(one for one in every if one.name == solution.best)
+    kind = kind_of(data.task)
+    chosen = next(one for one in kind.candidates(data) if one.name == solution.best)
     settings = Settings(data.task.split.seed, 1, options.backend, float("inf"), solution.folder)
-    return explain(data, chosen, settings)
+    return kind.explain(data, chosen, settings)
 
 
 def facts_of_run(data: Prepared) -> Mapping[str, object]:
@@ -305,7 +316,7 @@ def facts_of_run(data: Prepared) -> Mapping[str, object]:
     }
 
 
-def finished_card(data: Prepared, row: Row, specialist: Specialist) -> Scorecard:
+def finished_card(data: Prepared, row: Row, specialist: AnySpecialist) -> Scorecard:
     """The full scorecard, with what only the final network shows: its hash, size, parameters and latency."""
     blobs = specialist.to_blobs()
     return replace(
@@ -313,11 +324,11 @@ def finished_card(data: Prepared, row: Row, specialist: Specialist) -> Scorecard
         model_hash=content_hash(b"".join(blobs[name] for name in sorted(blobs))),
         parameters=specialist.num_parameters,
         size_bytes=sum(len(blob) for blob in blobs.values()),
-        latency_p95_seconds=specialist.latency_p95(data.table.drop([data.task.target])),
+        latency_p95_seconds=specialist.latency_p95(data.table.drop([data.target.name])),
     )
 
 
-def register(registry: Registry, data: Prepared, row: Row, specialist: Specialist) -> ModelVersion:
+def register(registry: Registry, data: Prepared, row: Row, specialist: AnySpecialist) -> ModelVersion:
     """A new immutable version, stage `experiment`, with scorecard, lineage and the check's words."""
     assert row.decision is not None
     lineage = {
@@ -333,22 +344,29 @@ def register(registry: Registry, data: Prepared, row: Row, specialist: Specialis
 
 
 def _propose(
-    registry: Registry, data: Prepared, best: Row, specialist: Specialist, protection: Protection
+    registry: Registry, data: Prepared, best: Row, specialist: AnySpecialist, protection: Protection
 ) -> GateDecision | None:
     """Offer the chosen specialist to the gate `production` when its check passed and nothing stands in the way."""
     if not best.passed or best.version is None:
         return None
     if protection.trouble:
-        return GateDecision("production", best.version, False, protection.trouble)
+        return refuse(registry, best.version, protection.trouble)
     return try_promote(registry, best.version, metric=data.metric, protected=protection.pairs)
 
 
-def _late(fits: Sequence[Fit]) -> list[str]:
-    """A sentence when the time budget cut training short: then the result depends on the machine."""
-    cut = [f"{fit.name} {fit.part}" for fit in fits if fit.stopped == OUT_OF_TIME]
-    if not cut:
-        return []
-    return [f"the time budget ended {len(cut)} of {len(fits)} trainings early ({cut[0]} ...): raise BUDGET time"]
+def whole(fits: Sequence[Fit], budget: float) -> tuple[list[Fit], list[str]]:
+    """The fits of models that were trained to their own end, and a sentence about those that the budget cut short.
+
+    A model that was cut on one part was not measured. TaskError when no network is left.
+    """
+    cut = list(dict.fromkeys(fit.name for fit in fits if fit.stopped == OUT_OF_TIME))
+    kept = [fit for fit in fits if fit.name not in cut]
+    if not any(fit.stopped for fit in kept):
+        raise TaskError(
+            f"the time budget of {budget:g} s ended before one network was trained on every part",
+            hint="raise BUDGET time (--budget 5m), use fewer folds or a smaller FAMILY; what was trained is kept",
+        )
+    return kept, [f"not measured, because the time budget of {budget:g} s ended: {', '.join(cut)}"] if cut else []
 
 
 def _refreshed(registry: Registry, row: Row) -> Row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from alexandra.ir.cost import parameters
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
 from alexandra.storage import json_bytes, read_tensors, tensors_bytes
-from alexandra.tables import Table
+from alexandra.tables import Table, row_keys
 
 BLOCK_ROWS = 4096
 
@@ -43,6 +43,10 @@ class Specialist:
     model: Model
     facts: Mapping[str, Any]
     training: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    def keys(self, table: Table) -> np.ndarray:
+        """The content key of every row, over the columns that the model reads."""
+        return row_keys(table, self.encoder.features)
 
     def learnt_from(self, keys: np.ndarray) -> np.ndarray:
         """For each content key whether the model was trained on such a row."""
@@ -78,14 +82,7 @@ class Specialist:
 
     def latency_p95(self, table: Table, calls: int = 100) -> float:
         """Seconds that 95 % of single raw rows stay under, encoding included, measured on `calls` rows."""
-        rows = [table.take(np.array([i % table.n_rows])) for i in range(calls)]
-        self.predict_raw(rows[0])
-        times = []
-        for row in rows:
-            began = time.perf_counter()
-            self.predict_raw(row)
-            times.append(time.perf_counter() - began)
-        return float(np.percentile(times, 95))
+        return latency_p95(self.predict_raw, table, calls)
 
     def to_blobs(self) -> dict[str, bytes]:
         """The artifact's files; equal specialists give equal bytes."""
@@ -119,6 +116,18 @@ class Specialist:
             raise StorageError(f"the artifact has no {error.args[0]!r}") from error
         model = bind(graph, backend, weights=weights, threads=threads)
         return cls(body["name"], encoder, target, model, body["facts"], training)
+
+
+def latency_p95(predict: Callable[[Table], np.ndarray], table: Table, calls: int) -> float:
+    """Seconds that 95 % of `calls` single rows of `table` take; the first call is not counted."""
+    rows = [table.take(np.array([i % table.n_rows])) for i in range(calls)]
+    predict(rows[0])
+    times = []
+    for row in rows:
+        began = time.perf_counter()
+        predict(row)
+        times.append(time.perf_counter() - began)
+    return float(np.percentile(times, 95))
 
 
 def fingerprints(keys: np.ndarray) -> np.ndarray:
