@@ -30,9 +30,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from alexandra.api import operations
+from alexandra.ir.weights import WeightSet
 from alexandra.lang.task_spec import DataSource, Split, Task
 from alexandra.registry.store import Registry
+from alexandra.rng import derive
 from alexandra.train.prepare import Prepared
+from alexandra.train.solve import Solution
 
 DATA = Path(os.environ.get("ALEXANDRA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -105,6 +108,19 @@ def measured(data: Prepared, raw: np.ndarray, rows: np.ndarray, score: str) -> f
     return float(roc_auc_score(y == data.target.positive, raw[:, data.target.positive]))
 
 
+def shuffled_weights(solution: Solution, seed: int, score: str, times: int = 20) -> float:
+    """The mean score of the registered network with every weight tensor permuted: chance, if the scoring is right."""
+    model, table = solution.specialist.model, solution.data.table
+    own, found = model.weights, []
+    for time_ in range(times):
+        order = {name: derive(seed, "permute", time_, name).permutation(array.size) for name, array in own.items()}
+        mixed = {name: array.reshape(-1)[order[name]].reshape(array.shape) for name, array in own.items()}
+        model.load(WeightSet(mixed))
+        found.append(measured(solution.data, solution.specialist.predict_raw(table), np.arange(table.n_rows), score))
+    model.load(own)
+    return float(np.mean(found))
+
+
 def one(case: Case, seed: int, folder: Path) -> dict[str, float]:
     task = Task(case.source, case.target, case.name, positive=case.positive, drop=case.drop, folder=str(DATA))
     task = replace(task, split=Split(seed=seed))
@@ -117,6 +133,7 @@ def one(case: Case, seed: int, folder: Path) -> dict[str, float]:
     for row in solution.rows:
         mine = np.concatenate([fit.test for fit in solution.fits if fit.name == row.name])
         found[f"all/{row.name}"] = measured(solution.data, mine, solution.data.test_rows, case.score)
+    found["shuffled_weights"] = shuffled_weights(solution, seed, case.score)
     rng = np.random.default_rng(seed)
     found["shuffled_answers"] = measured(
         solution.data, raw[rng.permutation(len(raw))], solution.data.test_rows, case.score

@@ -15,6 +15,7 @@ from alexandra.errors import TaskError
 from alexandra.lang.expr import Compare, Fact, Gap, Number
 from alexandra.lang.task_spec import DataSource, FamilyRef, Split, Task
 from alexandra.registry.store import Registry
+from alexandra.tables import Table
 from alexandra.train.solve import Row, Solution, choose
 
 SMALL = (FamilyRef("tabular", (0, 1), (16, 16)),)
@@ -197,8 +198,6 @@ def test_a_registered_model_is_measured_on_rows_it_has_not_learnt_from(
 
 
 def test_a_protected_task_is_compared_item_by_item_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
-    from alexandra.tables import Table
-
     Table.from_any(table(500, seed=3)).to_csv(tmp_path / "old.csv")
     registry = Registry(tmp_path / "r")
     options = {"registry": registry, "runs": tmp_path / "runs"}
@@ -281,3 +280,26 @@ def test_what_failed_its_check_is_not_promoted_without_force(tmp_path: Path) -> 
     with pytest.raises(RegistryError, match="the task's own check"):
         models.promote("toy:1", registry)
     assert models.promote("toy:1", registry, force=True, reason="a test").version.stage == "production"
+
+
+def test_shuffled_weights_score_at_chance_in_the_same_evaluation(solved: tuple[Solution, Registry, Path]) -> None:
+    from alexandra.ir.weights import WeightSet
+    from alexandra.rng import derive
+    from alexandra.train.evaluate import outcomes_of
+    from alexandra.train.prepare import prepare
+
+    solution, _, _ = solved
+    data, model = prepare(task(table(1000, seed=12)), Table.from_any(table(1000, seed=12))), solution.specialist.model
+
+    def auc() -> float:
+        raw = solution.specialist.predict_raw(data.table)
+        return data.metric.fn(outcomes_of(data, np.arange(data.table.n_rows), raw))
+
+    real, own, found = auc(), model.weights, []
+    for time in range(40):
+        order = {name: derive(time, name).permutation(array.size) for name, array in own.items()}
+        model.load(WeightSet({name: a.reshape(-1)[order[name]].reshape(a.shape) for name, a in own.items()}))
+        found.append(auc())
+    model.load(own)
+    assert abs(np.mean(found) - 0.5) < 0.1
+    assert np.median(found) < real - 0.1
