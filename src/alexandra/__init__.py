@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alexandra import curriculum, maths
     from alexandra.api.foreign import register
     from alexandra.api.operations import evaluate, load, solve, verify
     from alexandra.backends.foreign import wrap
@@ -69,8 +70,10 @@ __all__ = [
     "__version__",
     "bind",
     "compile",
+    "curriculum",
     "evaluate",
     "load",
+    "maths",
     "net",
     "register",
     "solve",
@@ -104,8 +107,10 @@ _SURFACE = {
     "WeightsError": "errors:WeightsError",
     "bind": "train.model:bind",
     "compile": "lang.nureon:compile_network",
+    "curriculum": "curriculum:",
     "evaluate": "api.operations:evaluate",
     "load": "api.operations:load",
+    "maths": "maths:",
     "net": "ir.build:",
     "register": "api.foreign:register",
     "solve": "api.operations:solve",

@@ -75,7 +75,7 @@ def test_keywords_in_any_case_semicolons_and_any_order_change_nothing() -> None:
 def test_a_curriculum_has_levels_and_a_count_and_no_target() -> None:
     text = "TASK arithmetic BEGIN TAGS ARITH, SUM  DATA curriculum(levels=1..2, count=20000)  METRIC exact END"
     assert parse_task(text).data == DataSource.curriculum((1, 2), 20_000)
-    assert parse_task("TASK a BEGIN DATA curriculum(levels=3) END").data == DataSource.curriculum((3, 3), 20_000)
+    assert parse_task("TASK a BEGIN DATA curriculum(levels=3) END").data == DataSource.curriculum((3, 3), 10_000)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from alexandra.records import Interval, Scorecard, Verdict
 
 if TYPE_CHECKING:
     from alexandra.api.init_task import Draft
+    from alexandra.curriculum import Validation
+    from alexandra.curriculum.dataset import DataSet
     from alexandra.lang.conditions import Reason
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
@@ -133,6 +135,22 @@ def exported(value: Exported) -> Record:
         "files": list(value.files),
         "rows_checked": value.rows if value.difference is not None else 0,
         "largest_difference": value.difference,
+    }
+
+
+def data_set(value: DataSet) -> Record:
+    counts = dict(value.counts)
+    return {"level": value.level, "folder": str(value.folder), "counts": counts, "reused": value.reused}
+
+
+def validation(value: Validation) -> Record:
+    return {
+        "path": str(value.path),
+        "ok": value.ok,
+        "rows": value.rows,
+        "counts": {str(level): dict(splits) for level, splits in value.counts.items()},
+        "faults": dict(value.faults),
+        "problems": list(value.problems),
     }
 
 

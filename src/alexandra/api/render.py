@@ -17,6 +17,8 @@ from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
     from alexandra.api.init_task import Draft
+    from alexandra.curriculum import Validation
+    from alexandra.curriculum.dataset import DataSet
     from alexandra.records import Scorecard
     from alexandra.registry.artifact import AuditEntry, ModelVersion
     from alexandra.registry.lifecycle import GateDecision
@@ -79,6 +81,26 @@ def heading(solution: Solution) -> str:
     tags = " ".join(solution.task.tags)
     rows = f"{data.table.n_rows:,} rows, {data.profile.duplicates:,} duplicates"
     return f"task {solution.task.name}   {tags}   {rows}   {how} {by}, seed {split.seed}"
+
+
+def data_sets(found: Sequence[DataSet]) -> list[str]:
+    """A line a level: how many items in which splits, where, and what to type next."""
+    lines = []
+    for one in found:
+        parts = ", ".join(f"{split} {number:,}" for split, number in one.counts.items())
+        verb = "were there" if one.reused else "written"
+        lines.append(f"level {one.level}     {sum(one.counts.values()):,} items {verb}: {parts}   {one.folder}")
+    return [*lines, f"prove it    alexandra validate {shlex.quote(str(found[0].folder.parent))}"]
+
+
+def validation(found: Validation) -> list[str]:
+    """What was proved, a line a level; then every kind of fault with the first few of them."""
+    lines = []
+    for level, splits in found.counts.items():
+        parts = ", ".join(f"{split} {number:,}" for split, number in splits.items())
+        lines.append(f"level {level}     {sum(splits.values()):,} distinct items proved: {parts}")
+    lines.append("faults      " + ", ".join(f"{name} {number:,}" for name, number in found.faults.items()))
+    return [*lines, *(f"  {problem}" for problem in found.problems)]
 
 
 def draft(value: Draft) -> list[str]:

@@ -153,7 +153,7 @@ class TaskReader(Reader):
         return self.made(items[0] if items else head, lambda: DataSource(kind, location, **settings))
 
     def _curriculum(self, params: Mapping[str, tuple[Tree, Any]]) -> dict[str, Any]:
-        settings: dict[str, Any] = {"levels": (1, 1), "count": 20_000}
+        settings: dict[str, Any] = {"levels": (1, 1), "count": 10_000}
         for name, (item, value) in params.items():
             is_range = name == "levels" and isinstance(value, tuple)
             if isinstance(value, bool) or not (is_range or isinstance(value, int)):

@@ -96,7 +96,7 @@ class DataSource:
         return cls("bundled", name)
 
     @classmethod
-    def curriculum(cls, levels: tuple[int, int] = (1, 1), count: int = 20_000) -> DataSource:
+    def curriculum(cls, levels: tuple[int, int] = (1, 1), count: int = 10_000) -> DataSource:
         """`count` generated items of the levels first .. last."""
         return cls("curriculum", levels=levels, count=count)
 

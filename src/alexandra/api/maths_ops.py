@@ -1,0 +1,44 @@
+"""Actions on curricula: write data sets of levels, prove what such files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alexandra import curriculum
+from alexandra.curriculum import LEVELS, Validation
+from alexandra.curriculum.dataset import DataSet
+from alexandra.errors import UsageError
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def generate(
+    out: str | Path,
+    levels: Sequence[int] = (),
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> list[DataSet]:
+    """Write `count` distinct items of each level (default: what the seed asks for) to out/level_N/SPLIT.jsonl.
+
+    levels   level numbers; empty means all of them
+    workers  processes that draw; the files do not depend on it
+    """
+    if workers < 1:
+        raise UsageError(f"--workers {workers} is no number of processes", hint="use 1 or more")
+    numbers = list(dict.fromkeys(levels)) or sorted(LEVELS)
+    return curriculum.generate(numbers, count, out, seed=seed, workers=workers, progress=progress)
+
+
+def validate(path: str | Path, *, workers: int = 1, progress: Progress = silent) -> Validation:
+    """Work every answer, key and split of the .jsonl files at or below `path` out again; the result names faults."""
+    if workers < 1:
+        raise UsageError(f"--workers {workers} is no number of processes", hint="use 1 or more")
+    return curriculum.validate(path, workers=workers, progress=progress)
