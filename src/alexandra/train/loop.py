@@ -89,7 +89,7 @@ def mean_loss(outputs: Mapping[str, np.ndarray], targets: Any, objective: Object
         else:
             t = np.asarray(target, dtype=np.float64).reshape(y.shape)
             p = np.clip(y, EPSILON, 1 - EPSILON)
-            total += float(-np.mean(np.sum(t * np.log(p) + (1 - t) * np.log(1 - p), axis=-1)))
+            total += float(-np.mean(t * np.log(p) + (1 - t) * np.log(1 - p)))
     return total
 
 
