@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -90,6 +91,17 @@ def test_mutated_programs(seed: int) -> None:
     rng = random.Random(seed)
     compiled = sum(check(mutate(rng.choice(CORPUS), rng)) for _ in range(200))
     assert compiled > 10
+
+
+@pytest.mark.slow
+def test_many_mutated_programs_end_in_language_errors_alone_and_in_time() -> None:
+    """ALEXANDRA_FUZZ says how many (20,000 without it)."""
+    rng = random.Random(2026)
+    for _ in range(int(os.environ.get("ALEXANDRA_FUZZ", "20000"))):
+        text = mutate(rng.choice(CORPUS), rng)
+        began = time.process_time()
+        check(text)
+        assert time.process_time() - began < 10, text
 
 
 @settings(max_examples=150)
