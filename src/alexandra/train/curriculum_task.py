@@ -157,7 +157,7 @@ def _family(family: FamilyRef, coder: DigitCoder) -> list[Candidate]:
 def _shapes(family: FamilyRef) -> list[tuple[int, int]]:
     """Up to six (layers, width) that span the family: carrying takes about three layers, so more of these."""
     (least, most), (narrow, wide) = family.layers, family.widths
-    middle = min(max(narrow, 1 << round(math.log2(narrow * wide) / 2)), wide)
+    middle = min(max(narrow, 1 << math.ceil(math.log2(narrow * wide) / 2)), wide)
     wanted = [(0, narrow), (1, wide), (2, middle), (2, wide), (3, middle), (3, wide), (least, wide), (most, wide)]
     return list(dict.fromkeys(shape for shape in wanted if least <= shape[0] <= most))[:6]
 
