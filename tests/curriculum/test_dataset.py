@@ -147,6 +147,11 @@ def test_another_data_set_is_not_overwritten(small: Path) -> None:
     with pytest.raises(DataError, match="holds another data set: seed is 5, not 6"):
         generate([1], 300, small, seed=6)
     assert files(small) == before
+    manifest = small / "level_1/manifest.json"
+    manifest.write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match="is no manifest of a data set"):
+        generate([1], 300, small, seed=5)
+    assert faults(validate(small)) == {"damaged": 1}
 
 
 # --- proof -------------------------------------------------------------------------------------------------------

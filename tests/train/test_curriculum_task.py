@@ -49,7 +49,7 @@ def share_right(specialist: CurriculumSpecialist, count: int = 1000) -> float:
 def solved(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[tuple[Solution, Path]]:
     folder = tmp_path_factory.mktemp("arithmetic")
     task = operations.read_task(repository / "examples/tasks/arithmetic.task")
-    task = replace(task, networks=(FamilyRef("curriculum", (3, 3), (256, 256)),))
+    task = replace(task, networks=(FamilyRef("curriculum", (3, 3), (128, 128)),))
     yield operations.solve(task, registry=folder / "registry", runs=folder / "runs", threads=1), folder
 
 
@@ -58,7 +58,7 @@ def test_the_shipped_task_passes_its_check_and_is_promoted(solved: tuple[Solutio
     assert solution.winner.passed and solution.gate is not None and solution.gate.passed
     measured = solution.winner.metric("exact")
     assert measured.value >= 0.99 and measured.low >= 0.99 and measured.n == solution.winner.card.n >= 900
-    assert Registry(folder / "registry").get("arithmetic@production").name == "digits-3x256"
+    assert Registry(folder / "registry").get("arithmetic@production").name == "digits-3x128"
 
 
 def test_baselines_stand_beside_and_are_far_behind(solved: tuple[Solution, Path]) -> None:
@@ -137,7 +137,7 @@ def test_solving_the_written_task_again_trains_nothing_and_gives_the_same_bytes(
     )
     assert again.folder == solution.folder and again.seconds < solution.seconds
     assert dict(again.winner.version.blobs) == dict(solution.winner.version.blobs)  # type: ignore[union-attr]
-    (solution.folder / "fits/digits-3x256.weights.safetensors").unlink()
+    (solution.folder / "fits/digits-3x128.weights.safetensors").unlink()
     kind = kinds.kind_of(solution.task)
     settings = kinds.Settings(solution.task.split.seed, 1, "auto", float("inf"), folder / "elsewhere")
     other = kind.maker.finish(solution.data, kind.candidates(solution.data)[0], 0, settings)
@@ -163,7 +163,7 @@ def test_the_report_names_what_the_answer_depends_on(solved: tuple[Solution, Pat
     page = solved[0].report
     assert page is not None
     text = page.read_text(encoding="utf-8")
-    for words in ("operator", "first operand", "second operand", "least sure answer", "digits-3x256"):
+    for words in ("operator", "first operand", "second operand", "least sure answer", "digits-3x128"):
         assert words in text
 
 

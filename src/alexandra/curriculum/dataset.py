@@ -103,6 +103,8 @@ class _Job:
         path = self.folder / MANIFEST
         if path.is_file():
             found = read_json(path)
+            if not isinstance(found, dict):
+                raise DataError(f"{str(path)!r} is no manifest of a data set", hint="choose another folder")
             other = {name: value for name, value in self.facts.items() if found.get(name) != value}
             if other:
                 name = next(iter(other))
@@ -119,7 +121,7 @@ class _Job:
         try:
             files = read_json(path)["files"]
             return all(content_hash(read_bytes(self.folder / name)) == notes["sha256"] for name, notes in files.items())
-        except StorageError:
+        except (StorageError, KeyError, TypeError, AttributeError):
             return False
 
 
