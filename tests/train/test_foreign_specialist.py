@@ -117,10 +117,10 @@ def test_it_stands_beside_our_own_specialists(path: Path, task: Task, tmp_path: 
     members = list(registry.search(task="churn"))
     kinds = {type(engine.specialist(version)) for version in members}
     assert kinds == {KINDS["network"], KINDS["foreign"]}
-    mean, labels = engine.raw(Choice(tuple(members), "average", "", ()), table)
-    assert labels == ("No", "Yes")
+    joint = engine.raw(Choice(tuple(members), "average", "", ()), table)
+    assert joint.labels == ("No", "Yes")
     wanted = np.mean([engine.specialist(version).predict_raw(table) for version in members], axis=0)
-    np.testing.assert_allclose(mean, wanted)
+    np.testing.assert_allclose(joint.raw, wanted)
 
 
 def test_what_cannot_serve_is_refused_by_name(path: Path, task: Task, tmp_path: Path) -> None:
