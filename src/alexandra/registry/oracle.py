@@ -8,7 +8,9 @@ are read as columns by two indexed queries, and kept until the registry changes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import gc
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,7 +64,8 @@ class Oracle:
         """
         if stage:
             check_stage(stage)
-        return self._choose(task, tags, stage, ())
+        with _no_collection():
+            return self._choose(task, tags, stage, ())
 
     def _choose(self, task: str, tags: Collection[str] | None, stage: str | None, within: tuple[str, ...]) -> Choice:
         with self.registry.database.read() as connection:
@@ -160,6 +163,21 @@ class Oracle:
         if asked.stage:
             facts["stage"] = PRODUCTION
         return evaluate(when, facts)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the cycle collector: rows by the ten thousand make it walk the whole heap, and none of them is a cycle.
+
+    It took up to 70 of 110 ms for 10,000 models.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 @dataclass(frozen=True)
