@@ -18,7 +18,7 @@ from alexandra.api.models import open_registry
 from alexandra.backends.foreign import Foreign, is_estimator, is_module, wrap
 from alexandra.errors import AlexandraError, DataError, StorageError, TaskError, UsageError, WeightsError
 from alexandra.lang.rules import default_rules, load_rules
-from alexandra.lang.task import parse_task
+from alexandra.lang.task import load_task, parse_task
 from alexandra.lang.task_spec import Budget, DataSource, Task
 from alexandra.records import Claim, Scorecard, Verdict
 from alexandra.registry.artifact import ModelVersion
@@ -40,14 +40,9 @@ from alexandra.verifiers.loading import load as load_verifier
 
 def read_task(path: str | Path) -> Task:
     """Parse a .task file; its relative paths start at its folder."""
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise TaskError(f"no task file {str(path)!r}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{str(path)!r} is not text: {error}") from error
-    return replace(parse_task(text, str(path)), folder=str(path.parent))
+    return load_task(path)
 
 
 def solve(

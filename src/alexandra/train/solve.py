@@ -187,7 +187,7 @@ def solve(
     specialist, rows = refit_and_register(data, networks, rows, registry, settings, options.keep)
     protection = protect(registry, task.protect, specialist)
     winner = next(row for row in rows if row.name == best)
-    gate = _propose(registry, data, winner, specialist, protection) if options.promote else None
+    gate = _propose(registry, data, winner, protection) if options.promote else None
     rows = [_refreshed(registry, row) for row in rows]
     notes = (*late, *protection.notes)
     took = time.monotonic() - began
@@ -343,9 +343,7 @@ def register(registry: Registry, data: Prepared, row: Row, specialist: AnySpecia
     )
 
 
-def _propose(
-    registry: Registry, data: Prepared, best: Row, specialist: AnySpecialist, protection: Protection
-) -> GateDecision | None:
+def _propose(registry: Registry, data: Prepared, best: Row, protection: Protection) -> GateDecision | None:
     """Offer the chosen specialist to the gate `production` when its check passed and nothing stands in the way."""
     if not best.passed or best.version is None:
         return None
