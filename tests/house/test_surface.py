@@ -47,7 +47,7 @@ def parameter_text(parameter: Any) -> str:
 
 def command_surface() -> dict[str, str]:
     """`solve`, `registry show` ... -> arguments and options; empty in a checkout without a command line."""
-    if not Path(alexandra.__file__).with_name("cli.py").exists():
+    if not Path(alexandra.__file__).with_name("cli").exists():
         return {}
     import typer.main
 

@@ -1,0 +1,5 @@
+"""`python -m alexandra.cli`."""
+
+from alexandra.cli import main
+
+main()

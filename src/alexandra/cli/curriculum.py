@@ -1,0 +1,55 @@
+"""Data sets of the mathematics curriculum: generate and prove them. Heavy modules are imported inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexandra.cli.options import Json, show
+
+
+def generate(
+    level: Annotated[list[int] | None, typer.Option(help="A level of the curriculum; repeat for more.")] = None,
+    all_levels: Annotated[bool, typer.Option("--all-levels", help="Every level.")] = False,
+    count: Annotated[
+        int | None, typer.Option("--count", "--samples", help="Distinct items a level; default: the level's size.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "--output", help="The folder; each level gets its own in it.")] = Path(
+        "data/generated"
+    ),
+    seed: Annotated[int, typer.Option(help="Another seed, other items; what is held out stays held out.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that draw; the files do not depend on it.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Make data sets of the mathematics curriculum, with exact answers and disjoint splits.
+
+    Example: alexandra generate --level 1 --count 10000 --out data/generated
+    """
+    from alexandra.api import json_records, maths_ops, render
+    from alexandra.errors import UsageError
+
+    if bool(level) == all_levels:
+        raise UsageError("say which levels", hint="--level N (repeat for more), or --all-levels")
+    with render.progress("generating") as update:
+        made = maths_ops.generate(out, level or (), count=count, seed=seed, workers=workers, progress=update)
+    show([json_records.data_set(one) for one in made], as_json, lambda: render.data_sets(made))
+
+
+def validate(
+    path: Annotated[Path, typer.Argument(help="A .jsonl file, or a folder with such files.")],
+    workers: Annotated[int, typer.Option(help="Processes that prove.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Prove a generated data set: every answer, key and split is worked out again. Exit code 1 when one is wrong.
+
+    Example: alexandra validate data/generated
+    """
+    from alexandra.api import json_records, maths_ops, render
+
+    with render.progress("proving") as update:
+        found = maths_ops.validate(path, workers=workers, progress=update)
+    show(json_records.validation(found), as_json, lambda: render.validation(found))
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,62 @@
+"""Networks and rules as text: compile, format, show. Heavy modules are imported inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexandra.cli.options import Json, show
+
+
+def compile_file(
+    path: Annotated[Path, typer.Argument(help="A NureonLang file.")],
+    print_as: Annotated[str, typer.Option("--print", help="text, json or dot.")] = "text",
+    cost: Annotated[bool, typer.Option("--cost", help="Parameters, FLOPs and memory.")] = False,
+    size: Annotated[list[str] | None, typer.Option(help="Bind an AUTO size: x=30; repeat for more.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a network and print its graph.
+
+    Example: alexandra compile examples/networks/mlp.nl --size x=30 --size y=3 --cost
+    """
+    from alexandra.api import programs
+
+    made = programs.compile_file(path, print_as=print_as, cost=cost, sizes=tuple(size or ()))
+    show(made.record, as_json, lambda: made.text)
+
+
+def fmt(
+    paths: Annotated[list[Path], typer.Argument(help="Programs in any of the three languages.")],
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 when a file would change.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Rewrite programs in the one canonical form.
+
+    Example: alexandra fmt examples/networks/mlp.nl
+    """
+    from alexandra.api import programs
+
+    changed = programs.format_files(paths, check=check)
+    show(
+        {"changed": [str(path) for path in changed]},
+        as_json,
+        lambda: [f"{path}" for path in changed] or "nothing to change",
+    )
+    if check and changed:
+        raise typer.Exit(1)
+
+
+def rules_show(
+    path: Annotated[Path | None, typer.Argument(help="A .rules file; without it, the default rules.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the rules and gates in force.
+
+    Example: alexandra rules show
+    """
+    from alexandra.api import programs
+
+    text = programs.rules_text(path)
+    show({"rules": text}, as_json, lambda: text)
