@@ -1,0 +1,36 @@
+// What the files ops_*.cpp share: their tables, and the few lines that every op needs.
+#pragma once
+
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "ops.h"
+
+namespace alexandra {
+
+std::span<const Op> dense_ops();
+std::span<const Op> norm_ops();
+std::span<const Op> pointwise_ops();
+std::span<const Op> shape_ops();
+
+inline size_t saves_nothing(const Plan&, const Node&, bool) { return 0; }
+inline void no_forward(const Pass&, int, Blocks) {}
+
+inline const Node& node_of(const Pass& pass, int node) { return pass.plan.nodes[size_t(node)]; }
+
+inline Groups groups_of(const Pass& pass, int node) {
+    const Node& n = node_of(pass, node);
+    return {n.groups, n.width, pass.lanes()};
+}
+
+inline bool accumulates(const Pass& pass, int node, size_t input) {
+    return pass.flow->accumulate[size_t(node)][input];
+}
+
+inline void clear(float* x, size_t n) { std::memset(x, 0, n * sizeof(float)); }
+
+// The gradient of a vector that is added to every row (parameter `which`), for a range of features.
+void bias_gradients(const Pass& pass, int node, size_t which, std::pair<int, int> range);
+
+}  // namespace alexandra
