@@ -39,19 +39,32 @@ def read_program(path: Path) -> str:
         raise UsageError(f"{str(path)!r} is not a program: {error}") from None
 
 
-def compile_file(path: Path, *, print_as: str = "text", cost: bool = False, sizes: Sequence[str] = ()) -> Compiled:
-    """Compile a NureonLang file; `sizes` are like "x=30" or "x=28x28"."""
-    if print_as not in PRINTS:
-        raise UsageError(f"cannot print as {print_as!r}", hint=suggest(print_as, PRINTS))
+def read_graph(path: Path, sizes: Sequence[str] = ()) -> Graph:
+    """The network of a NureonLang file; `sizes` are like "x=30" or "x=28x28"."""
     graph = compile_network(read_program(path), name=path.stem, file=str(path))
     given = dict(_size(text) for text in sizes)
-    if given:
-        graph = bind_sizes(graph, given)
+    return bind_sizes(graph, given) if given else graph
+
+
+def compile_file(
+    path: Path, *, print_as: str = "text", cost: bool = False, develop: bool = False, sizes: Sequence[str] = ()
+) -> Compiled:
+    """Compile a NureonLang file; `sizes` are like "x=30" or "x=28x28".
+
+    The text is the graph as `print_as` says, or its cost; `develop` puts the flat program that macros, loops and
+    modules develop into before the cost.
+    """
+    if print_as not in PRINTS:
+        raise UsageError(f"cannot print as {print_as!r}", hint=suggest(print_as, PRINTS))
+    graph = read_graph(path, sizes)
     shown = {"text": graph.text, "json": lambda: json.dumps(graph.to_dict(), indent=1), "dot": graph.dot}[print_as]()
     record: dict[str, Any] = {"graph": graph.to_dict(), "spec_hash": graph.spec_hash}
     if cost:
         record["cost"] = _cost(graph)
-        shown = "\n".join(f"{name:<22}{value:>16,}" for name, value in record["cost"].items())
+        table = "\n".join(f"{name:<22}{value:>16,}" for name, value in record["cost"].items())
+        shown = f"{graph.text()}\n{table}" if develop else table
+    elif develop:
+        shown = graph.text()
     return Compiled(graph, shown, record)
 
 

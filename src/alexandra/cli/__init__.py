@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "eval": solving.evaluate,
     "export": solving.export,
     "compile": programs.compile_file,
+    "diff": programs.diff,
     "fmt": programs.fmt,
     "generate": curriculum.generate,
     "validate": curriculum.validate,

@@ -14,6 +14,9 @@ def compile_file(
     path: Annotated[Path, typer.Argument(help="A NureonLang file.")],
     print_as: Annotated[str, typer.Option("--print", help="text, json or dot.")] = "text",
     cost: Annotated[bool, typer.Option("--cost", help="Parameters, FLOPs and memory.")] = False,
+    developed: Annotated[
+        bool, typer.Option("--develop", help="Show the flat program that macros, loops and modules develop into.")
+    ] = False,
     size: Annotated[list[str] | None, typer.Option(help="Bind an AUTO size: x=30; repeat for more.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -23,8 +26,24 @@ def compile_file(
     """
     from alexandra.api import programs
 
-    made = programs.compile_file(path, print_as=print_as, cost=cost, sizes=tuple(size or ()))
+    made = programs.compile_file(path, print_as=print_as, cost=cost, develop=developed, sizes=tuple(size or ()))
     show(made.record, as_json, lambda: made.text)
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(help="A NureonLang file.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    size: Annotated[list[str] | None, typer.Option(help="Bind an AUTO size of both: x=30; repeat for more.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two networks: layers added, removed, changed and renamed, parameters and FLOPs.
+
+    Example: alexandra diff examples/networks/mlp.nl examples/networks/tabular_residual.nl --size x=30 --size y=3
+    """
+    from alexandra.api import compare
+
+    made = compare.compare_files(first, second, sizes=tuple(size or ()))
+    show(made.record, as_json, lambda: list(made.lines))
 
 
 def fmt(

@@ -19,9 +19,14 @@ def graph_text(graph: Graph) -> str:
     lines = [f"NETWORK {_word(graph.name)}"] if graph.name else []
     lines.append("BEGIN")
     for node in graph.nodes:
-        lines.append(f"  LAYER {' '.join([node.op.upper(), f'name={node.name}', *_attributes(node)])}")
+        lines.append(f"  {layer_text(node)}")
         lines.extend(f"  CONNECT {source} -> {node.name}" for source in node.inputs)
     return "\n".join([*lines, "END", ""])
+
+
+def layer_text(node: Node) -> str:
+    """The LAYER line of one node."""
+    return " ".join(["LAYER", node.op.upper(), f"name={node.name}", *_attributes(node)])
 
 
 def _attributes(node: Node) -> list[str]:

@@ -1,0 +1,57 @@
+"""`alexandra diff` and `compile --develop` as a user types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alexandra.cli import main
+
+BASE = (
+    "LAYER INPUT name=x size=4 LAYER DENSE name=h size=8 activation=relu "
+    "LAYER OUTPUT name=y size=2 CONNECT x -> h -> y"
+)
+
+
+def run(*words: str) -> int:
+    try:
+        main(list(words))
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "a.nl").write_text(BASE)
+    changed = BASE.replace("size=8 activation=relu", "size=16").replace("=y", "=z").replace("> y", "> z")
+    (tmp_path / "b.nl").write_text(changed)
+    return str(tmp_path / "a.nl"), str(tmp_path / "b.nl")
+
+
+def test_diff_says_what_changed_and_what_it_costs(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("diff", *files) == 0
+    text = capsys.readouterr().out
+    assert "~ h: size 8 -> 16; activation relu -> linear" in text
+    assert "parameters: 58 -> 114 (+96.6%)" in text
+    assert run("diff", *files, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["equal"] is False and record["changed"][0]["attrs"]["size"] == [8, 16]
+
+
+def test_diff_of_a_network_with_itself_is_equal(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("diff", files[0], files[0]) == 0
+    assert "equal: 3 layers" in capsys.readouterr().out
+
+
+def test_diff_of_a_missing_file_is_one_message(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("diff", files[0], "nowhere.nl") == 2
+    assert "no file 'nowhere.nl'" in capsys.readouterr().err
+
+
+def test_develop_shows_the_flat_program_beside_the_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "loop.nl"
+    path.write_text("REPEAT 2 AS t BEGIN LAYER TANH END " + BASE.replace("x -> h", "x -> t -> h"))
+    assert run("compile", str(path), "--develop", "--cost") == 0
+    text = capsys.readouterr().out
+    assert "LAYER TANH name=t_2.tanh" in text and "parameters" in text
