@@ -13,7 +13,7 @@ from alexandra.records import Claim
 from alexandra.verifiers.base import run
 from alexandra.verifiers.loading import FRAMEWORKS, import_function, load
 
-CHECKS = '''
+CHECKS = """
 from dataclasses import dataclass
 from alexandra.records import Verdict
 from alexandra.verifiers.base import verifier
@@ -39,7 +39,7 @@ def unsure(claim):
 @verifier(hard=True)
 def never(claim):
     return False
-'''
+"""
 
 
 @pytest.fixture

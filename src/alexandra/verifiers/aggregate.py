@@ -3,12 +3,12 @@
 A verifier that abstained does not count (as 0 it would pull the mean down, as 1 up). A hard verifier with score 0
 vetoes whatever the others say. score = mean - 0.2 * standard deviation, weights times confidence: opinions that
 differ are worth less than the same mean agreed upon, and the deviation is reported for review. The most lenient
-judge never decides.
+judge never decides. Bands want confidence too: soft evidence alone does not approve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,13 @@ from alexandra.records import EMPTY, Claim, Interval, Verdict
 from alexandra.verifiers.base import Verifier, run
 
 DISAGREEMENT_PENALTY = 0.2
-BANDS = (("approve", 0.8), ("conditional", 0.6), ("reject", 0.0))
+REVIEW = 0.3  # from this disagreement on, a verdict asks for a person
+# stakes -> band, least score, least confidence
+BANDS: dict[str, tuple[tuple[str, float, float], ...]] = {
+    "normal": (("approve", 0.8, 0.7), ("conditional", 0.6, 0.5), ("reject", 0.0, 0.0)),
+    "critical": (("approve", 0.9, 0.8), ("conditional", 0.8, 0.7), ("reject", 0.0, 0.0)),
+}
+Weights = Mapping[str, float] | Callable[[Claim], Mapping[str, float]]
 
 
 def aggregate(verdicts: Sequence[Verdict], weights: Mapping[str, float] = EMPTY) -> Verdict:
@@ -47,27 +53,39 @@ def aggregate(verdicts: Sequence[Verdict], weights: Mapping[str, float] = EMPTY)
         confidence = max(part.confidence for part in vetoes)
         return Verdict("aggregate", 0.0, confidence, reason, True, (), facts, seconds, parts)
     score = max(0.0, mean - DISAGREEMENT_PENALTY * spread)
-    reason = f"mean {mean:.3f} of {len(apply)} verifiers, disagreement {spread:.3f}, {_band(score)}"
+    reason = f"mean {mean:.3f} of {len(apply)} verifiers, disagreement {spread:.3f}, {_band(score, confidence)}"
+    if spread >= REVIEW:
+        reason += "; they disagree: have a person look"
     if len(apply) < len(parts):
         reason += "; abstained: " + ", ".join(part.verifier for part in parts if part.abstained)
     return Verdict("aggregate", score, confidence, reason, False, (), facts, seconds, parts)
 
 
-def band(verdict: Verdict) -> str:
-    """ "approve" from 0.8, "conditional" from 0.6, "reject" below or when vetoed, "abstain" without a score."""
-    return "abstain" if verdict.score is None else _band(verdict.score)
+def band(verdict: Verdict, stakes: str = "normal") -> str:
+    """ "approve", "conditional" or "reject" by score and confidence, "reject" when vetoed, "abstain" without a score.
+
+    Nothing is approved on a confidence below 0.7, and where stakes are "critical" below 0.8.
+    """
+    if stakes not in BANDS:
+        raise VerifierError(f"unknown stakes {stakes!r}", hint=suggest(stakes, BANDS))
+    return "abstain" if verdict.score is None else _band(verdict.score, verdict.confidence, stakes)
 
 
-def _band(score: float) -> str:
-    return next(name for name, least in BANDS if score >= least)
+def _band(score: float, confidence: float, stakes: str = "normal") -> str:
+    return next(name for name, least, sure in BANDS[stakes] if score >= least and confidence >= sure)
 
 
-def verify(
-    claims: Sequence[Claim], verifiers: Sequence[Verifier], weights: Mapping[str, float] = EMPTY
-) -> list[Verdict]:
-    """Ask every verifier about every claim; one aggregated verdict per claim, the verdicts in `.parts`."""
+def verify(claims: Sequence[Claim], verifiers: Sequence[Verifier], weights: Weights = EMPTY) -> list[Verdict]:
+    """Ask every verifier about every claim; one aggregated verdict per claim, the verdicts in `.parts`.
+
+    `weights` by verifier name, or a function that gives them for a claim.
+    """
     answers = [run(verifier, claims) for verifier in verifiers]
-    return [aggregate([answer[index] for answer in answers], weights) for index in range(len(claims))]
+    weigh = weights if callable(weights) else None
+    return [
+        aggregate([answer[index] for answer in answers], weigh(claim) if weigh else weights)  # type: ignore[arg-type]
+        for index, claim in enumerate(claims)
+    ]
 
 
 def _check_weights(verdicts: Sequence[Verdict], weights: Mapping[str, float]) -> None:

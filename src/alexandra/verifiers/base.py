@@ -127,7 +127,8 @@ def _source_version(function: Callable[..., Any]) -> str:
 def run(verifier: Verifier, claims: Sequence[Claim]) -> list[Verdict]:
     """Ask `verifier` about `claims` and check its verdicts: one each, score and confidence in 0..1, finite facts.
 
-    Only a hard verifier's verdicts are hard. A verdict without a time gets its share of the whole call.
+    Only a hard verifier's verdicts are hard; one that is `selective` says so itself, verdict by verdict. A verdict
+    without a time gets its share of the whole call.
     """
     if not isinstance(verifier, Verifier):
         raise VerifierError(
@@ -186,7 +187,7 @@ def _checked(verifier: Verifier, index: int, verdict: Any, share: float) -> Verd
         verifier=verifier.name,
         score=score,
         confidence=float(verdict.confidence),
-        hard=verifier.hard and score is not None,
+        hard=verifier.hard and score is not None and (verdict.hard or not getattr(verifier, "selective", False)),
         seconds=verdict.seconds or share,
     )
 
