@@ -3,7 +3,6 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -84,10 +83,10 @@ std::vector<NodeSpec> node_specs(const std::vector<NodeTuple>& tuples) {
     return specs;
 }
 
-std::shared_ptr<Engine> make_engine(const std::vector<std::pair<std::string, std::vector<int>>>& params, int threads,
+std::shared_ptr<Engine> make_engine(const std::vector<std::tuple<std::string, std::vector<int>, bool>>& params, int threads,
                                     const std::string& isa) {
     std::vector<ParamSpec> specs;
-    for (const auto& [name, shape] : params) specs.push_back({name, shape});
+    for (const auto& [name, shape, trained] : params) specs.push_back({name, shape, trained});
     return std::make_shared<Engine>(specs, threads, isa);
 }
 
@@ -145,7 +144,8 @@ void bind_program(nb::module_& m) {
         .def_rw("decay_factor", &Program::decay_factor)
         .def_rw("batch_size", &Program::batch_size)
         .def_rw("clip_norm", &Program::clip_norm)
-        .def_rw("shuffle", &Program::shuffle);
+        .def_rw("shuffle", &Program::shuffle)
+        .def_rw("checkpoint", &Program::checkpoint);
 }
 
 void bind_engine(nb::module_& m) {

@@ -21,6 +21,7 @@ struct Pass {
     const Stream* dropout;  // a stream per node, or null: dropout is off
     uint32_t step;
     int rows;
+    float penalty_scale = 1;  // factor on the gradients of what gates add to the loss
 
     int lanes() const { return layout.lanes; }
     int blocks() const { return (rows + layout.lanes - 1) / layout.lanes; }
@@ -32,14 +33,25 @@ struct Pass {
         return at == kNowhere ? nullptr : arena + at + size_t(block) * slab(node);
     }
     float* saved(int node) const { return arena + layout.saved[size_t(node)]; }
+    float* batch(int node) const { return arena + layout.batch[size_t(node)]; }
+    float* scratch(int thread) const { return arena + layout.scratch + size_t(thread) * layout.scratch_floats; }
+    bool training() const { return flow != nullptr; }
     const float* weight(int param) const { return weights + plan.params[size_t(param)].offset; }
     float* weight_gradient(int param) const { return gradients + plan.params[size_t(param)].offset; }
 };
 
-// Blocks first .. last - 1 of the batch.
+// Blocks first .. last - 1 of the batch, done by a thread.
 struct Blocks {
-    int first, last;
+    int first, last, thread = 0;
     int count() const { return last - first; }
+};
+
+// What backward and gradients read beside gradients and what forward saved.
+enum Reads : unsigned {
+    kNothing = 0,
+    kInputs = 1,
+    kOutput = 2,
+    kLate = 4,  // what is saved is first written by backward
 };
 
 struct Op {
@@ -49,6 +61,18 @@ struct Op {
     void (*forward)(const Pass&, int node, Blocks);
     void (*backward)(const Pass&, int node, Blocks);    // gradients of the inputs
     void (*gradients)(const Pass&, int node, Part);     // gradients of the parameters; null without any
+    unsigned reads = kInputs | kOutput;
+
+    // Further rows that few ops have.
+    void (*prepare)(const Plan&, Node&) = nullptr;  // fills the node's tables
+    size_t (*scratch)(const Plan&, const Node&, bool training, int lanes) = nullptr;  // floats for each thread
+    // Of ops whose rows meet in training: floats that the batch shares; what has to be known of all rows before
+    // forward, before backward; what joins the loss; how parameters follow the batch after a step.
+    size_t (*batch)(const Plan&, const Node&) = nullptr;
+    void (*join_forward)(const Pass&, int node, Part) = nullptr;
+    void (*join_backward)(const Pass&, int node, Part) = nullptr;
+    double (*penalty)(const Pass&, int node) = nullptr;
+    void (*learn)(const Pass&, int node, float* weights) = nullptr;
 };
 
 const Op& find_op(const std::string& name);

@@ -127,8 +127,8 @@ void embedding_gradients(const Pass& pass, int node, Part part) {
 }
 
 const Op kRows[] = {
-    {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients},
-    {"embedding", false, saves_nothing, embedding_forward, embedding_backward, embedding_gradients},
+    {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients, kInputs | kLate},
+    {"embedding", false, saves_nothing, embedding_forward, embedding_backward, embedding_gradients, kInputs},
 };
 
 }  // namespace

@@ -66,8 +66,8 @@ void norm_gradients(const Pass& pass, int node, Part part) {
 }
 
 const Op kRows[] = {
-    {"layernorm", false, layernorm_saved, layernorm_forward, layernorm_backward, norm_gradients},
-    {"rmsnorm", false, rmsnorm_saved, rmsnorm_forward, rmsnorm_backward, norm_gradients},
+    {"layernorm", false, layernorm_saved, layernorm_forward, layernorm_backward, norm_gradients, kInputs},
+    {"rmsnorm", false, rmsnorm_saved, rmsnorm_forward, rmsnorm_backward, norm_gradients, kInputs},
 };
 
 }  // namespace

@@ -173,10 +173,10 @@ void select_backward(const Pass& pass, int node, Blocks blocks) {
 }
 
 #define ALEXANDRA_ACTIVATION(name) \
-    {#name, false, slope_saved, activation_forward<Unary::name>, activation_backward, nullptr}
+    {#name, false, slope_saved, activation_forward<Unary::name>, activation_backward, nullptr, kNothing}
 
 const Op kRows[] = {
-    {"relu", false, saves_nothing, activation_forward<Unary::relu>, relu_backward, nullptr},
+    {"relu", false, saves_nothing, activation_forward<Unary::relu>, relu_backward, nullptr, kOutput},
     ALEXANDRA_ACTIVATION(leaky_relu),
     ALEXANDRA_ACTIVATION(elu),
     ALEXANDRA_ACTIVATION(gelu),
@@ -184,11 +184,11 @@ const Op kRows[] = {
     ALEXANDRA_ACTIVATION(sigmoid),
     ALEXANDRA_ACTIVATION(softplus),
     ALEXANDRA_ACTIVATION(tanh),
-    {"softmax", false, saves_nothing, softmax_forward, softmax_backward, nullptr},
-    {"dropout", false, dropout_saved, dropout_forward, dropout_backward, nullptr},
-    {"add", false, saves_nothing, add_forward, add_backward, nullptr},
-    {"mul", false, mul_saved, mul_forward, mul_backward, nullptr},
-    {"select", false, saves_nothing, select_forward, select_backward, nullptr},
+    {"softmax", false, saves_nothing, softmax_forward, softmax_backward, nullptr, kOutput},
+    {"dropout", false, dropout_saved, dropout_forward, dropout_backward, nullptr, kNothing},
+    {"add", false, saves_nothing, add_forward, add_backward, nullptr, kNothing},
+    {"mul", false, mul_saved, mul_forward, mul_backward, nullptr, kInputs | kLate},
+    {"select", false, saves_nothing, select_forward, select_backward, nullptr, kInputs},
 };
 
 }  // namespace

@@ -61,8 +61,8 @@ const Op kRows[] = {
     {"input", false, saves_nothing, no_forward, no_forward, nullptr},
     {"output", true, saves_nothing, no_forward, no_forward, nullptr},
     {"reshape", true, saves_nothing, no_forward, no_forward, nullptr},
-    {"concat", false, saves_nothing, concat<true>, concat<false>, nullptr},
-    {"slice", false, saves_nothing, slice_forward, slice_backward, nullptr},
+    {"concat", false, saves_nothing, concat<true>, concat<false>, nullptr, kNothing},
+    {"slice", false, saves_nothing, slice_forward, slice_backward, nullptr, kNothing},
 };
 
 }  // namespace

@@ -26,7 +26,15 @@ int product_of(const std::vector<int>& shape, size_t count, const std::string& n
     return int(n);
 }
 
-int lanes_for(int max_rows) { return max_rows <= 16 ? 16 : 32; }
+Param param_at(const ParamSpec& spec, size_t offset) {
+    const std::vector<int>& shape = spec.shape;
+    if (shape.empty() || shape.size() > 4)
+        throw Error(Status::unsupported, spec.name + ": a parameter has one to four axes");
+    const int all = product_of(shape, shape.size(), spec.name);
+    const int rows = shape.size() == 1 ? 1 : shape.size() == 3 ? shape[0] * shape[1] : shape[0];
+    const int cols = all / rows;
+    return {spec.name, rows, cols, padded_stride(cols), offset, shape.size() >= 2, spec.trained};
+}
 
 }  // namespace
 
@@ -35,14 +43,17 @@ Weights::Weights(const std::vector<ParamSpec>& specs) : params_(specs.size()) {
     for (const bool matrix : {true, false}) {
         for (size_t i = 0; i < specs.size(); ++i) {
             const std::vector<int>& shape = specs[i].shape;
-            if ((shape.size() == 2) != matrix) continue;
-            if (shape.empty() || shape.size() > 2)
-                throw Error(Status::unsupported, specs[i].name + ": a parameter has one or two axes");
-            const int rows = matrix ? product_of(shape, 1, specs[i].name) : 1, cols = shape.back();
-            params_[i] = {specs[i].name, rows, cols, padded_stride(cols), offset, matrix};
+            if (!specs[i].trained || (shape.size() >= 2) != matrix) continue;
+            params_[i] = param_at(specs[i], offset);
             offset += params_[i].floats();
         }
         if (matrix) matrix_floats_ = offset;
+    }
+    trained_floats_ = offset;
+    for (size_t i = 0; i < specs.size(); ++i) {
+        if (specs[i].trained) continue;
+        params_[i] = param_at(specs[i], offset);
+        offset += params_[i].floats();
     }
     memory_ = Memory(offset);
 }
@@ -72,7 +83,7 @@ Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights) : params(
             if (param < 0 || size_t(param) >= params.size())
                 throw Error(Status::invalid_argument, spec.name + ": parameter " + std::to_string(param));
         if (spec.shape.empty()) throw Error(Status::unsupported, spec.name + ": a value needs an axis");
-        Node node{&op,      spec.name, spec.inputs, spec.params, spec.numbers, 1, spec.shape.back(), false, int(i),
+        Node node{&op,      spec.name, spec.inputs, spec.params, spec.numbers, spec.shape, 1, spec.shape.back(), false, int(i),
                   !spec.params.empty()};
         node.groups = product_of(spec.shape, spec.shape.size(), spec.name) / node.width;
         if (spec.op == "input") node.integer = !spec.numbers.empty() && spec.numbers[0] != 0;
@@ -80,6 +91,8 @@ Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights) : params(
         if (op.alias) node.root = nodes[size_t(spec.inputs[0])].root;
         if (spec.op == "input") inputs.push_back(int(i));
         if (spec.op == "output") outputs.push_back(int(i));
+        narrow = narrow || node.groups > 1;
+        if (op.prepare) op.prepare(*this, node);
         nodes.push_back(std::move(node));
     }
     join_relus();
@@ -143,74 +156,6 @@ Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
                 gated[i] = gated[input] = 1;
         }
     }
-}
-
-size_t Layout::take(size_t features_per_row) {
-    const size_t at = floats;
-    floats += features_per_row * size_t(capacity());
-    return at;
-}
-
-Layout::Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>& losses, int max_rows)
-    : lanes(lanes_for(max_rows)), blocks((max_rows + lanes - 1) / lanes) {
-    const size_t n = plan.nodes.size();
-    value.assign(n, kNowhere), gradient.assign(n, kNowhere), saved.assign(n, kNowhere);
-    for (size_t i = 0; i < n; ++i) {
-        const Node& node = plan.nodes[i];
-        const size_t root = size_t(node.root);
-        if (!flow.forward[i]) continue;
-        if (root == i) {
-            value[i] = take(size_t(node.features()));
-            if (flow.has_gradient[i]) gradient[i] = take(size_t(node.features()));
-            if (const size_t floats_per_row = node.op->saved(plan, node, true)) saved[i] = take(floats_per_row);
-        } else {
-            value[i] = value[root], gradient[i] = gradient[root];
-        }
-    }
-    for (const LossSpec& loss : losses) {
-        const Node& node = plan.nodes[size_t(loss.node)];
-        target.push_back(take(size_t(loss.kind == LossKind::cross_entropy ? node.groups : node.features())));
-    }
-    loss = take(1);
-}
-
-Layout::Layout(const Plan& plan, int max_rows)
-    : lanes(lanes_for(max_rows)), blocks((max_rows + lanes - 1) / lanes) {
-    struct Buffer {
-        size_t first, last, size, offset;
-        size_t* slot;
-    };
-    const size_t n = plan.nodes.size();
-    value.assign(n, kNowhere), saved.assign(n, kNowhere), gradient.assign(n, kNowhere);
-    std::vector<Buffer> buffers(n);
-    std::vector<Buffer> scratch;
-    for (size_t i = 0; i < n; ++i) {
-        const Node& node = plan.nodes[i];
-        const size_t rows = size_t(capacity());
-        buffers[i] = {i, i, size_t(node.root) == i ? size_t(node.features()) * rows : 0, 0, &value[i]};
-        for (int input : node.inputs) buffers[size_t(plan.nodes[size_t(input)].root)].last = i;
-        if (std::string(node.op->name) == "output") buffers[size_t(node.root)].last = n;
-        if (const size_t per_row = node.op->saved(plan, node, false))
-            scratch.push_back({i, i, per_row * rows, 0, &saved[i]});
-    }
-    buffers.insert(buffers.end(), scratch.begin(), scratch.end());
-    std::stable_sort(buffers.begin(), buffers.end(), [](const Buffer& a, const Buffer& b) { return a.size > b.size; });
-    std::vector<Buffer> placed;  // by offset
-    for (Buffer& buffer : buffers) {
-        if (!buffer.size) continue;
-        size_t offset = 0;
-        for (const Buffer& other : placed) {
-            if (other.last < buffer.first || buffer.last < other.first) continue;
-            if (offset + buffer.size <= other.offset) break;
-            offset = std::max(offset, other.offset + other.size);
-        }
-        buffer.offset = *buffer.slot = offset;
-        floats = std::max(floats, offset + buffer.size);
-        placed.insert(std::upper_bound(placed.begin(), placed.end(), buffer,
-                                       [](const Buffer& a, const Buffer& b) { return a.offset < b.offset; }),
-                      buffer);
-    }
-    for (size_t i = 0; i < n; ++i) value[i] = value[size_t(plan.nodes[i].root)];
 }
 
 }  // namespace alexandra

@@ -16,6 +16,7 @@ namespace alexandra {
 struct ParamSpec {
     std::string name;
     std::vector<int> shape;
+    bool trained = true;  // has a gradient and is updated by it
 };
 
 struct NodeSpec {
@@ -24,17 +25,19 @@ struct NodeSpec {
     std::vector<double> numbers;  // attributes, in the order that ops.cpp states per op
 };
 
-// One parameter as a matrix [rows][cols], rows `stride` floats apart; a vector is one row.
+// One parameter as a matrix [rows][cols], rows `stride` floats apart; a vector is one row. Of three axes the first
+// two are the rows, of four the first.
 struct Param {
     std::string name;
     int rows, cols;
     ptrdiff_t stride;
     size_t offset;
-    bool matrix;
+    bool matrix, trained;
     size_t floats() const { return size_t(rows) * size_t(stride); }
 };
 
-// Parameters of a network in one block: matrices first, so that decay applies to one range.
+// Parameters of a network in one block: matrices first, so that decay applies to one range, then vectors, then
+// what is not trained.
 class Weights {
 public:
     explicit Weights(const std::vector<ParamSpec>& specs);
@@ -42,6 +45,7 @@ public:
     const float* data() const { return memory_.data(); }
     size_t floats() const { return memory_.floats(); }
     size_t matrix_floats() const { return matrix_floats_; }
+    size_t trained_floats() const { return trained_floats_; }
     const std::vector<Param>& params() const { return params_; }
 
     // Between natural arrays and a block laid out like this one (weights, gradients or moments).
@@ -50,7 +54,7 @@ public:
 
 private:
     std::vector<Param> params_;
-    size_t matrix_floats_ = 0;
+    size_t matrix_floats_ = 0, trained_floats_ = 0;
     Memory memory_;
 };
 
@@ -61,12 +65,15 @@ struct Node {
     std::string name;
     std::vector<int> inputs, params;
     std::vector<double> numbers;
+    std::vector<int> shape;
     int groups, width;  // leading axes flattened, last axis
     bool integer;
     int root;     // the node whose memory this one shows (itself, or an alias' source)
     bool trains;  // depends on a parameter
     bool relu = false;      // a dense whose only reader is a relu, which it applies itself
     bool in_place = false;  // that relu: its value and gradient are those of the dense
+    std::vector<float> table = {};  // what an op computes once from its attributes and shapes
+    std::vector<int> index = {};    // likewise, whole numbers
     int features() const { return groups * width; }
 };
 
@@ -75,6 +82,7 @@ struct Plan {
     std::vector<Node> nodes;
     std::vector<Param> params;
     std::vector<int> inputs, outputs;
+    bool narrow = false;  // blocks of 16 rows, because a row is long
     std::vector<int> readers() const;  // how often each value is read
 
 private:
@@ -103,18 +111,25 @@ struct Flow {
 
 constexpr size_t kNowhere = ~size_t(0);
 
-// Offsets in floats into one arena. Inference reuses memory by liveness; training keeps every value.
+struct Schedule;  // schedule.h
+
+// Offsets in floats into one arena, whose memory is reused by liveness: between nodes in inference, between the
+// phases of a schedule in training.
 struct Layout {
     Layout(const Plan& plan, int max_rows);                                               // inference
-    Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>&, int max_rows);  // training
+    Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>&, const Schedule&, int max_rows,
+           int threads);  // training
     int lanes, blocks;
     std::vector<size_t> value, gradient, saved, target;
+    std::vector<size_t> batch;             // what all rows of a batch share, per node
+    size_t scratch, scratch_floats;        // one for each thread
     size_t loss = kNowhere;
     size_t floats = 0;
     int capacity() const { return lanes * blocks; }
 
 private:
-    size_t take(size_t features_per_row);
+    size_t take(size_t count);
+    void take_fixed(const Plan& plan, bool training, int threads);
 };
 
 }  // namespace alexandra

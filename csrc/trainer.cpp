@@ -54,7 +54,8 @@ Trainer::Trainer(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
       specs_(specs_of(losses)),
       targets_(targets_of(losses)),
       flow_(plan_, specs_),
-      layout_(plan_, flow_, specs_, batch_rows(program_, inputs_)),
+      schedule_(plan_, flow_, program_.checkpoint),
+      layout_(plan_, flow_, specs_, schedule_, batch_rows(program_, inputs_), engine_->pool.threads()),
       arena_(layout_.floats),
       gradients_(engine_->weights.floats()),
       rows_(inputs_[0].rows) {
@@ -131,16 +132,6 @@ void Trainer::losses(const Pass& pass, Blocks blocks) {
     }
 }
 
-void Trainer::forward_backward(const Pass& pass, Blocks blocks) {
-    if (blocks.count() == 0) return;
-    const size_t n = plan_.nodes.size();
-    for (size_t i = 0; i < n; ++i)
-        if (flow_.forward[i]) plan_.nodes[i].op->forward(pass, int(i), blocks);
-    losses(pass, blocks);
-    for (size_t i = n; i-- > 0;)
-        if (flow_.backward[i]) plan_.nodes[i].op->backward(pass, int(i), blocks);
-}
-
 // The mean over rows, in float64 and in order.
 double Trainer::total_loss(const Pass& pass) const {
     double sum = 0;
@@ -148,7 +139,7 @@ double Trainer::total_loss(const Pass& pass) const {
     return sum / pass.rows;
 }
 
-double Trainer::loss_and_gradients(int64_t step) {
+double Trainer::loss_and_gradients(int64_t step, bool learns) {
     prepare_epoch(step / steps_per_epoch_);
     const int64_t first = step % steps_per_epoch_ * program_.batch_size;
     const Pass pass{plan_,
@@ -161,18 +152,10 @@ double Trainer::loss_and_gradients(int64_t step) {
                     program_.dropouts.empty() ? nullptr : program_.dropouts.data(),
                     uint32_t(step),
                     int(std::min<int64_t>(program_.batch_size, rows_ - first))};
-    engine_->pool.split([&](Part part) {
-        const auto [begin, end] = part.of(pass.blocks());
-        gather(pass, index_.data() + first, {begin, end});
-        forward_backward(pass, {begin, end});
-    });
-    const double loss = total_loss(pass);
-    if (!std::isfinite(loss)) return loss;
-    engine_->pool.split([&](Part part) {
-        for (size_t i = plan_.nodes.size(); i-- > 0;)
-            if (flow_.backward[i] && plan_.nodes[i].op->gradients)
-                plan_.nodes[i].op->gradients(pass, int(i), part);
-    });
+    const double loss = run_batch(
+        engine_->pool, pass, schedule_, [&](Blocks blocks) { gather(pass, index_.data() + first, blocks); },
+        [&](Blocks blocks) { losses(pass, blocks); }, [&] { return total_loss(pass); });
+    if (learns && std::isfinite(loss)) learn(pass, engine_->weights.data());
     return loss;
 }
 
@@ -228,7 +211,7 @@ void Trainer::update_range(const Step& step, size_t first, size_t last) {
 // Matrices come first and may decay otherwise than vectors.
 template <typename Step>
 void Trainer::update_all(const Step& matrices, const Step& vectors) {
-    const size_t border = engine_->weights.matrix_floats() / 16, all = engine_->weights.floats() / 16;
+    const size_t border = engine_->weights.matrix_floats() / 16, all = engine_->weights.trained_floats() / 16;
     engine_->pool.split([&](Part part) {
         const auto [first, last] = part.of(int(border));
         update_range(matrices, size_t(first) * 16, size_t(last) * 16);
@@ -254,7 +237,7 @@ void Trainer::run(int64_t count, double* losses) {
     const std::lock_guard lock(engine_->busy);
     const FlushSubnormals mode;
     for (int64_t i = 0; i < count; ++i) {
-        const double loss = loss_and_gradients(step_);
+        const double loss = loss_and_gradients(step_, true);
         if (!std::isfinite(loss))
             throw Error(Status::not_finite, "the loss is " + std::string(std::isnan(loss) ? "NaN" : "infinite") +
                                                 " at step " + std::to_string(step_));
@@ -267,7 +250,7 @@ void Trainer::run(int64_t count, double* losses) {
 double Trainer::gradients_only() {
     const std::lock_guard lock(engine_->busy);
     const FlushSubnormals mode;
-    return loss_and_gradients(0);
+    return loss_and_gradients(0, false);
 }
 
 }  // namespace alexandra

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "network.h"
+#include "passes.h"
 
 namespace alexandra {
 
@@ -24,6 +25,7 @@ struct Program {
     int batch_size = 32;
     double clip_norm = 0;
     bool shuffle = true;
+    bool checkpoint = false;  // forget values inside segments of the network and compute them again
     Stream order;                  // derive(seed, "shuffle")
     std::vector<Stream> dropouts;  // per node; empty: no dropout
     double schedule(int64_t step) const;
@@ -56,9 +58,8 @@ public:
 
 private:
     void prepare_epoch(int64_t epoch);
-    double loss_and_gradients(int64_t step);
+    double loss_and_gradients(int64_t step, bool learns);
     void gather(const Pass& pass, const int32_t* index, Blocks blocks);
-    void forward_backward(const Pass& pass, Blocks blocks);
     void losses(const Pass& pass, Blocks blocks);
     double total_loss(const Pass& pass) const;
     float clip_scale();
@@ -76,6 +77,7 @@ private:
     std::vector<LossSpec> specs_;
     std::vector<Rows> targets_;
     Flow flow_;
+    Schedule schedule_;
     Layout layout_;
     Memory arena_, gradients_;
     std::vector<Memory> moments_;

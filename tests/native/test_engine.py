@@ -220,6 +220,29 @@ def test_inference_reuses_memory_that_training_must_keep() -> None:
     assert one.memory["arena"] == 2 * 32 * 64 * 4
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_checkpointed_training_is_the_same_in_less_memory(threads: int) -> None:
+    layers = [Node("h0", "dense", ("x",), {"size": 64})]
+    for i in range(1, 13):
+        layers += [
+            Node(f"a{i}", "dense", (f"h{i - 1}",), {"size": 96, "activation": "silu"}),
+            Node(f"d{i}", "dropout", (f"a{i}",), {"rate": 0.1}),
+            Node(f"b{i}", "dense", (f"d{i}",), {"size": 64}),
+            Node(f"h{i}", "add", (f"h{i - 1}", f"b{i}")),
+        ]
+    graph = make_graph("deep", [Node("x", "input", (), {"shape": 64}), *layers, Node("y", "output", ("h12",))])
+    x = {"x": derive(3, "x").normal(60 * 64).reshape(60, 64).astype(np.float32)}
+    targets = derive(3, "t").normal(60 * 64).reshape(60, 64).astype(np.float32)
+    ends = []
+    for checkpoint in (False, True):
+        one = NativeModel(graph, initialise(graph, 0), threads=threads, checkpoint=checkpoint)
+        state = one.start(Program(MSE(), Adam(lr=1e-3), batch_size=50, clip_norm=1.0), x, targets)
+        ends.append((one.run(state, 4), one.weights, one.memory["arena"]))
+    np.testing.assert_array_equal(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]
+    assert ends[1][2] < 0.6 * ends[0][2]
+
+
 @pytest.mark.parametrize("way", ["argument", "environment"])
 def test_an_unknown_instruction_set_is_refused_by_name(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "environment":

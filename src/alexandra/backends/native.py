@@ -35,19 +35,27 @@ _MOMENTS = ("m", "v")
 
 class NativeModel:
     """A graph and its weights in the engine. `isa` forces an instruction set; "" takes the best of this processor,
-    or what the environment variable ALEXANDRA_ISA names. `max_rows` is what inference plans memory for."""
+    or what the environment variable ALEXANDRA_ISA names. `max_rows` is what inference plans memory for.
+    `checkpoint` trains in less memory: values are forgotten inside segments and computed again, to the same bytes."""
 
     backend = "native"
 
     def __init__(
-        self, graph: Graph, weights: WeightSet, *, threads: int = 1, isa: str = "", max_rows: int = PLANNED_ROWS
+        self,
+        graph: Graph,
+        weights: WeightSet,
+        *,
+        threads: int = 1,
+        isa: str = "",
+        max_rows: int = PLANNED_ROWS,
+        checkpoint: bool = False,
     ) -> None:
         self.graph = graph
         self.admission = Admission(graph)
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
         with _engine_errors():
-            self._engine = _native.Engine([(n, list(s)) for n, s in self._shapes.items()], threads, isa)
-        self._max_rows = max_rows
+            self._engine = _native.Engine([(n, list(s), True) for n, s in self._shapes.items()], threads, isa)
+        self._max_rows, self._checkpoint = max_rows, checkpoint
         self._networks: dict[str, Any] = {}
         self._training = {"arena": 0, "gradients": 0, "optimizer": 0}
         types = infer(self.admission.primitive)
@@ -140,6 +148,7 @@ class NativeModel:
             smoothing = program.objective.label_smoothing if isinstance(program.objective, CrossEntropy) else 0.0
             losses.append((_KINDS[kind], index[place], smoothing, kept))
         settings = _program(program)
+        settings.checkpoint = self._checkpoint
         if dropout and any(node.op == "dropout" for node in graph.nodes):
             for node in graph.nodes:
                 stream = derive(program.seed, "dropout", node.name)
