@@ -120,7 +120,7 @@ class LanguageError(AlexandraError):
 
 
 def suggest(value: str, allowed: Iterable[str]) -> str:
-    """"known: a, b. Did you mean 'a'?" for an unknown `value`; the second sentence only when one is near."""
+    """ "known: a, b. Did you mean 'a'?" for an unknown `value`; the second sentence only when one is near."""
     names = sorted(str(name) for name in allowed)
     near = difflib.get_close_matches(value.lower(), [name.lower() for name in names], n=1, cutoff=0.6)
     known = "known: " + ", ".join(names) + "."

@@ -475,7 +475,7 @@ def no_worse(comparison: Paired, margin: float = 0.01) -> bool:
 
 
 def words(comparison: Paired, name: str | Metric | None = None, margin: float | None = None) -> str:
-    """"better by 0.012 [0.004, 0.020]", "worse by ..." or "not distinguishable, +0.001 [-0.006, 0.008]".
+    """ "better by 0.012 [0.004, 0.020]", "worse by ..." or "not distinguishable, +0.001 [-0.006, 0.008]".
 
     With a metric it is named ("better in roc_auc by ..."); with a margin the sentence says whether it is kept.
     """
