@@ -18,7 +18,7 @@ TORCH_FREE_FILES = {
     "backends": {
         "admit", "base", "bind", "foreign", "foreign_estimator", "native", "onnx", "reference", "trust",
     },
-    "objectives": {"spec"},
+    "objectives": {"advantages", "policy", "preference", "spec", "tokens"},
 }
 TRANSPORT = {"api", "cli"}
 # lint-imports on ./src instead of the editable install, whose finder would come first.
