@@ -100,7 +100,7 @@ def test_a_type_that_is_no_layer_is_named_with_those_that_are() -> None:
     text = (HERE / "programs" / "tiny_llama.txt").read_text().replace("ATTENTION", "TELEPATHY")
     assert len(parse_nureon(Source.of(text))) == 2
     with pytest.raises(
-        LanguageError, match=r"unknown layer type 'TELEPATHY'\n(?s:.*)known: ADD, .*DENSE, .*TANH\."
+        LanguageError, match=r"unknown layer type 'TELEPATHY'\n(?s:.*)known: ADD, .*DENSE, .*TRANSPOSE\."
     ) as caught:
         compile_network(text)
     assert (caught.value.line, caught.value.column) == (9, 44)

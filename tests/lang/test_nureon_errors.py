@@ -36,7 +36,8 @@ END"""
         "net.nl:6:44: unknown activation 'gelo'\n"
         "        LAYER DENSE name=dst size=n activation=gelo\n"
         "                                               ^^^^\n"
-        "known: elu, gelu, leaky_relu, linear, relu, sigmoid, silu, softmax, softplus, tanh. Did you mean 'gelu'?"
+        "known: elu, gelu, gelu_tanh, leaky_relu, linear, relu, sigmoid, silu, softmax, softplus, tanh. "
+        "Did you mean 'gelu'?"
     )
 
 

@@ -6,14 +6,14 @@ comes out is contiguous: float32 or int32 inputs, int64 class indices, float32 r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from alexandra.errors import BackendError, suggest
-from alexandra.ir.check import bind_sizes, final_activation, infer
+from alexandra.ir.check import bind_sizes, final_activation, infer, param_specs
 from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph, Node, TensorType
 from alexandra.objectives.spec import MSE, SGD, CrossEntropy, Objective, Program
@@ -28,6 +28,7 @@ class Admission:
         self.graph = graph
         self.primitive = primitives(graph)
         self.heads = {node.name: final_activation(self.primitive, node.name) for node in graph.outputs}
+        self.untrained = frozenset(name for name, spec in param_specs(graph).items() if not spec.trained)
         self._vocabularies = [(node.inputs[0], node) for node in self.primitive.nodes if node.op == "embedding"]
         self._plans: dict[tuple[tuple[str, int], ...], tuple[Graph, dict[str, TensorType]]] = {}
 
@@ -57,6 +58,16 @@ class Admission:
         _, types = self.plan(arrays)
         shapes = {name: (rows, *_numbers(types[name])) for name in self.heads}
         return admit_targets(targets, objective, {name: kind for name, (kind, _) in self.heads.items()}, shapes)
+
+
+def refuse_ops(primitive: Graph, unsupported: Collection[str], backend: str) -> None:
+    """BackendError naming the first layer of `primitive` whose op `backend` does not have."""
+    for node in primitive.nodes:
+        if node.op in unsupported:
+            raise BackendError(
+                f"backend {backend!r} has no {node.op} yet (layer {node.name!r})",
+                hint="bind the network with backend='torch', or 'reference' without PyTorch",
+            )
 
 
 def admit_inputs(nodes: Sequence[Node], inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int]:

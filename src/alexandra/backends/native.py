@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from alexandra import _native
-from alexandra.backends.admit import Admission, check_program, check_state
+from alexandra.backends.admit import Admission, check_program, check_state, refuse_ops
+from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer, param_specs
 from alexandra.ir.graph import Graph, Node, TensorType
@@ -52,6 +53,7 @@ class NativeModel:
     ) -> None:
         self.graph = graph
         self.admission = Admission(graph)
+        refuse_ops(self.admission.primitive, UNSUPPORTED, self.backend)
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
         with _engine_errors():
             self._engine = _native.Engine([(n, list(s), True) for n, s in self._shapes.items()], threads, isa)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from alexandra import __version__
-from alexandra.backends.admit import Admission
+from alexandra.backends.admit import Admission, refuse_ops
 from alexandra.backends.foreign import refuse_foreign
+from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.errors import BackendError, missing_extra
 from alexandra.ir.check import infer
 from alexandra.ir.graph import Graph, Node
@@ -62,6 +63,7 @@ class _Writer:
     def __init__(self, graph: Graph, weights: WeightSet, helper: Any) -> None:
         self.graph, self.weights, self.helper = graph, weights, helper
         self.primitive = Admission(graph).primitive
+        refuse_ops(self.primitive, UNSUPPORTED, "onnx")
         self.types = infer(self.primitive)
         self.taken = set(self.primitive.by_name)
         symbols = {dim for given in self.types.values() for dim in given.shape if isinstance(dim, str)}

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexandra.backends.admit import Admission, check_program
+from alexandra.backends.admit import Admission, check_program, refuse_ops
+from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.backends.pytorch_run import (
     Tensors,
     TorchRun,
@@ -91,6 +92,7 @@ class TorchModel:
     def __init__(self, graph: Graph, weights: WeightSet, *, threads: int = 1, device: str = "cpu") -> None:
         self.graph, self.threads, self.device = graph, threads, device_named(device)
         self.admission = Admission(graph)
+        refuse_ops(self.admission.primitive, UNSUPPORTED, self.backend)
         self.module = GraphModule(self.admission.primitive, self.device).eval()
         self._arena, self._moments = 0, 0
         self.load(weights)

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from alexandra.backends.admit import Admission, check_program, check_state
+from alexandra.backends.noise import noise, noisy
+from alexandra.backends.reference_elementwise import running_statistics
+from alexandra.backends.reference_experts import gate_loss, selection_bias
 from alexandra.backends.reference_ops import KERNELS, Call
 from alexandra.backends.reference_optim import (
     Tensors,
@@ -28,35 +31,57 @@ from alexandra.backends.reference_optim import (
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer
 from alexandra.ir.graph import Graph, Node, TensorType
+from alexandra.ir.ops.experts import SELECTION_RATE
 from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import MSE, CrossEntropy, Objective, Program
 from alexandra.rng import derive
 
+# The parameters of each op by suffix, and the attribute (or its value) without which it has that one not.
+_SUFFIXES: dict[str, dict[str, str]] = {
+    "dense": {"weight": "", "bias": "bias"},
+    "embedding": {"weight": ""},
+    "layernorm": {"weight": "", "bias": ""},
+    "rmsnorm": {"weight": ""},
+    "batchnorm": {"weight": "", "bias": "", "mean": "", "variance": ""},
+    "position": {"weight": "kind=learned"},
+    "sdpa": {"relative": "relative_buckets"},
+    "top_k_gate": {"bias": "selection_bias"},
+    "experts": {"up": "", "down": "", "gate": "gated"},
+    "conv2d": {"weight": "", "bias": "bias"},
+    "rnn": {"input": "", "hidden": "", "bias": ""},
+    "lstm": {"input": "", "hidden": "", "bias": ""},
+    "gru": {"input": "", "hidden": "", "bias": "", "hidden_bias": ""},
+}
+
 
 def evaluate(
-    graph: Graph, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], masks: Tensors
+    graph: Graph,
+    weights: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+    masks: Tensors,
+    training: bool = False,
 ) -> Tensors:
-    """The value of every node of a primitive graph, in float64; `masks` by dropout node, empty without dropout."""
+    """The value of every node of a primitive graph, in float64; `masks` by the node whose noise they are."""
     values: Tensors = {}
     for node in graph.nodes:
         if node.op == "input":
             given = inputs[node.name]
             values[node.name] = given if given.dtype == np.int32 else given.astype(np.float64)
         else:
-            values[node.name] = KERNELS[node.op][0](_call(node, weights, values, masks))
+            values[node.name] = KERNELS[node.op][0](_call(node, weights, values, masks, training))
     return values
 
 
 def backpropagate(
     graph: Graph, weights: Mapping[str, np.ndarray], values: Tensors, seeds: Tensors, masks: Tensors
 ) -> Tensors:
-    """The gradient of every parameter, given the gradients `seeds` of some nodes' values (reverse mode)."""
+    """The gradient of every parameter, given the gradients `seeds` of some nodes' values in training (reverse mode)."""
     grads = {name: np.zeros(array.shape) for name, array in weights.items()}
     pending = dict(seeds)
     for node in reversed(graph.nodes):
         if node.op == "input" or node.name not in pending:
             continue
-        call = _call(node, weights, values, masks)
+        call = _call(node, weights, values, masks, True)
         d_inputs, d_params = KERNELS[node.op][1](call, values[node.name], pending.pop(node.name))
         for source, gradient in zip(node.inputs, d_inputs, strict=True):
             pending[source] = pending[source] + gradient if source in pending else gradient
@@ -65,11 +90,40 @@ def backpropagate(
     return grads
 
 
-def _call(node: Node, weights: Mapping[str, np.ndarray], values: Tensors, masks: Tensors) -> Call:
-    prefix = f"{node.owner}."
-    names = ("weight", "bias") if node.attrs.get("bias", True) else ("weight",)
-    params = {suffix: weights[prefix + suffix] for suffix in names if prefix + suffix in weights}
-    return Call(node.attrs, tuple(values[name] for name in node.inputs), params, masks.get(node.name))
+def gate_losses(
+    graph: Graph, weights: Mapping[str, np.ndarray], values: Tensors, masks: Tensors
+) -> tuple[float, Tensors]:
+    """What the gates of a graph add to its training loss, and the gradient by the node of their logits."""
+    total = 0.0
+    seeds: Tensors = {}
+    for node in graph.nodes:
+        if node.op == "top_k_gate" and (node.attrs["balance"] or node.attrs["z_loss"]):
+            loss, gradient = gate_loss(_call(node, weights, values, masks, True))
+            total, place = total + loss, node.inputs[0]
+            seeds[place] = seeds[place] + gradient if place in seeds else gradient
+    return total, seeds
+
+
+def move_untrained(graph: Graph, weights: Tensors, values: Tensors, masks: Tensors) -> None:
+    """In place, what a training step changes without a gradient: running statistics and selection biases."""
+    for node in graph.nodes:
+        if node.op == "batchnorm":
+            for suffix, array in running_statistics(_call(node, weights, values, masks, True)).items():
+                weights[f"{node.owner}.{suffix}"] = array
+        elif node.op == "top_k_gate" and node.attrs["selection_bias"]:
+            weights[f"{node.owner}.bias"] = selection_bias(_call(node, weights, values, masks, True), SELECTION_RATE)
+
+
+def _call(node: Node, weights: Mapping[str, np.ndarray], values: Tensors, masks: Tensors, training: bool) -> Call:
+    needed = [suffix for suffix, condition in _SUFFIXES.get(node.op, {}).items() if _holds(node, condition)]
+    params = {suffix: weights[f"{node.owner}.{suffix}"] for suffix in needed}
+    given = tuple(values[name] for name in node.inputs)
+    return Call(node.attrs, given, params, masks.get(node.name), training)
+
+
+def _holds(node: Node, condition: str) -> bool:
+    attr, _, value = condition.partition("=")
+    return not attr or (node.attrs[attr] == value if value else bool(node.attrs[attr]))
 
 
 # A diverging run must end in an infinite loss that the loop sees, not in NumPy warnings.
@@ -130,15 +184,21 @@ class ReferenceModel:
         self, weights: Tensors, arrays: Tensors, targets: Tensors, objective: Objective, masks: Tensors
     ) -> tuple[float, Tensors]:
         """The same for admitted arrays and any float64 weights: what finite differences call."""
+        loss, grads, _ = self.training_pass(weights, arrays, targets, objective, masks)
+        return loss, grads
+
+    def training_pass(
+        self, weights: Tensors, arrays: Tensors, targets: Tensors, objective: Objective, masks: Tensors
+    ) -> tuple[float, Tensors, Tensors]:
+        """Loss, gradients and the value of every node, as training sees them."""
         graph, _ = self.admission.plan(arrays)
-        values = evaluate(graph, weights, arrays, masks)
-        total = 0.0
-        seeds: Tensors = {}
+        values = evaluate(graph, weights, arrays, masks, training=True)
+        total, seeds = gate_losses(graph, weights, values, masks)
         for name, target in targets.items():
             place, loss, gradient = self._loss(name, target, objective, values)
             total += loss
             seeds[place] = seeds[place] + gradient if place in seeds else gradient
-        return total, backpropagate(graph, weights, values, seeds, masks)
+        return total, backpropagate(graph, weights, values, seeds, masks), values
 
     def _loss(
         self, name: str, target: np.ndarray, objective: Objective, values: Tensors
@@ -176,7 +236,7 @@ class ReferenceState:
         self._inputs, self._targets = inputs, targets
         self._rows = len(next(iter(inputs.values())))
         self._types = model.admission.plan(inputs)[1]
-        self._dropouts = [node for node in model.admission.primitive.nodes if node.op == "dropout"]
+        self._noisy = noisy(model.admission.primitive)
         self._step = 0
         self._order: tuple[int, np.ndarray] = (-1, np.arange(self._rows))
         self._moments = {
@@ -208,9 +268,11 @@ class ReferenceState:
         index = self._batch(t)
         inputs = {name: array[index] for name, array in self._inputs.items()}
         targets = {name: array[index] for name, array in self._targets.items()}
-        masks = {node.name: self._mask(node, self._types[node.name], t, len(index)) for node in self._dropouts}
+        masks = {node.name: self._mask(node, self._types[node.name], t, len(index)) for node in self._noisy}
         weights = self.model.master
-        loss, grads = self.model.loss_and_grads_of(weights, inputs, targets, program.objective, masks)
+        loss, grads, values = self.model.training_pass(weights, inputs, targets, program.objective, masks)
+        move_untrained(self.model.admission.plan(inputs)[0], weights, values, masks)
+        grads = {name: gradient for name, gradient in grads.items() if name not in self.model.admission.untrained}
         lr = program.optimizer.lr * schedule_factor(program.schedule, t)
         update(program.optimizer, lr, t, weights, clipped(grads, program.clip_norm), self._moments)
         self._step += 1
@@ -225,11 +287,8 @@ class ReferenceState:
         return self._order[1][s * self.program.batch_size : (s + 1) * self.program.batch_size]
 
     def _mask(self, node: Node, given: TensorType, t: int, rows: int) -> np.ndarray:
-        """Keep where uniform >= rate, scaled by 1 / (1 - rate)."""
-        rate, shape = node.attrs["rate"], tuple(int(dim) for dim in given.shape)
-        assert isinstance(rate, float)
-        uniform = derive(self.program.seed, "dropout", node.name).at(t).uniform(rows * prod(shape))
-        return np.where(uniform >= rate, 1.0 / (1.0 - rate), 0.0).reshape(rows, *shape)
+        """The noise of a node at step t; a gate's is of its logits' shape, which is its own."""
+        return noise(self.program.seed, node, t, (rows, *(int(dim) for dim in given.shape)))
 
 
 def _values_per_row(admission: Admission) -> int:

@@ -243,6 +243,11 @@ def _param_specs(graph: Graph, types: Mapping[str, TensorType]) -> dict[str, Par
             raise GraphError(f"{_label(node)}: {error.message}", hint=error.hint) from None
         for suffix, spec in own.items():
             name = f"{node.owner}.{suffix}"
+            if name in specs and first[name].owner != node.owner:
+                raise GraphError(
+                    f"layers {first[name].name!r} ({first[name].op}) and {node.name!r} ({node.op}) both own {name}",
+                    hint="rename one of the two",
+                )
             if name in specs and specs[name].shape != spec.shape:
                 raise GraphError(
                     f"layers {first[name].name!r} and {node.name!r} share {name}, "

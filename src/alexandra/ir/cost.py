@@ -40,14 +40,18 @@ def layers(graph: Graph) -> tuple[LayerCost, ...]:
             flops = OPS[node.op].flops(node.attrs, given, out)
         except GraphError as error:
             raise GraphError(f"layer {node.name!r} ({node.op}): {error.message}", hint=error.hint) from None
-        rows.append(LayerCost(node.name, node.op, out, sum(own[n].size for n in own if n not in counted), flops))
+        rows.append(
+            LayerCost(
+                node.name, node.op, out, sum(own[n].size for n in own if n not in counted and own[n].trained), flops
+            )
+        )
         counted |= set(own)
     return tuple(rows)
 
 
 def parameters(graph: Graph) -> int:
     """The number of trainable values."""
-    return sum(spec.size for spec in param_specs(graph).values())
+    return sum(spec.size for spec in param_specs(graph).values() if spec.trained)
 
 
 def flops(graph: Graph, rows: int = 1) -> int:
@@ -67,7 +71,7 @@ def memory(
         raise GraphError(f"no memory model for backend {backend!r}", hint=suggest(backend, BYTES_PER_VALUE))
     unit = BYTES_PER_VALUE[backend]
     values = sum(prod(bound_dim(dim, "an axis") for dim in t.shape) for t in infer(primitives(graph)).values())
-    weights = unit * parameters(graph)
+    weights = unit * sum(spec.size for spec in param_specs(graph).values())
     activations = unit * rows * values
     tiers = {
         "weights": weights,

@@ -2,15 +2,19 @@
 
 A dense or an output with an activation, and several inputs into a one-input op, become chains of primitives.
 The last of a chain keeps the layer's name, so that consumers, dropout streams and results keep theirs; what is
-put before it is `<layer>.concat`, `<layer>.dense` and, in an output, `<layer>.act`. Identities vanish.
+put before it is `<layer>.concat`, `<layer>.dense` and, in an output, `<layer>.act`. Identities vanish. A composite
+becomes the parts that its row in the op table states, `<layer>.<part>`; the last of them stands for the layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from alexandra.ir.graph import Attr, Graph, Node
+from alexandra.errors import GraphError
+from alexandra.ir.check import infer, input_types
+from alexandra.ir.graph import Attr, Graph, Node, TensorType
 from alexandra.ir.ops import OPS, Required
+from alexandra.ir.ops.spec import Parts, walk
 
 
 def primitives(graph: Graph) -> Graph:
@@ -30,12 +34,19 @@ class _Expansion:
         self.nodes: list[Node] = []
         self.value_of: dict[str, str] = {}
 
+        self.types: dict[str, TensorType] = {}
+        if any(OPS[node.op].parts for node in graph.nodes):
+            self.types = infer(graph)
+
     def run(self) -> Graph:
         for node in self.graph.nodes:
             self._expand(node)
         return Graph(self.graph.name, tuple(self.nodes))
 
     def _expand(self, node: Node) -> None:
+        if (parts := OPS[node.op].parts) is not None:
+            self._parts(node, parts)
+            return
         inputs = tuple(self.value_of[name] for name in node.inputs)
         if OPS[node.op].joins and len(inputs) > 1:
             inputs = (self._put(node, "concat", "concat", inputs),)
@@ -51,6 +62,30 @@ class _Expansion:
         else:
             self.nodes.append(Node(node.name, node.op, inputs, node.attrs, node.param))
         self.value_of[node.name] = node.name
+
+    def _parts(self, node: Node, parts: Parts) -> None:
+        """The layers of a composite, each expanded in its turn; the last one's value is the composite's."""
+        given, last = input_types(node, self.types), ""
+        sources: dict[int | str, str] = dict(enumerate(self._joined(node)))
+        for part, _, made in walk(parts(node.attrs, given), given):
+            last = f"{node.name}.{part.name}" if part.name else node.name
+            if part.name and last in self.graph.by_name:
+                what = f"layer {last!r} has the name of a part of {node.name!r} ({node.op})"
+                raise GraphError(what, hint="rename one of the two")
+            owner = node.owner if part.own else f"{node.owner}.{part.name}" if node.param and part.name else ""
+            inputs = tuple(sources[name] for name in part.inputs)
+            sources[part.name], self.types[last] = last, made
+            self._expand(Node(last, part.spec.name, inputs, part.spec.complete(part.attrs), owner))
+        self.value_of[node.name] = self.value_of[last]
+
+    def _joined(self, node: Node) -> tuple[str, ...]:
+        """The names of what a composite reads, one for several that it joins."""
+        if not OPS[node.op].joins or len(node.inputs) == 1:
+            return node.inputs
+        name = self._put(node, "concat", "concat", tuple(self.value_of[source] for source in node.inputs))
+        self.value_of[name] = name
+        self.types[name] = input_types(node, self.types)[0]
+        return (name,)
 
     def _output(self, node: Node, source: str) -> None:
         activation = str(node.attrs["activation"])

@@ -66,9 +66,7 @@ def whitened(values: F64, mask: F64, eps: float = 1e-8) -> F64:
     return np.where(mask > 0, (values - inside.mean()) / (inside.std() + eps), 0.0)
 
 
-def gae(
-    rewards: F64, values: F64, mask: F64, *, discount: float = 1.0, decay: float = 0.95
-) -> tuple[F64, F64]:
+def gae(rewards: F64, values: F64, mask: F64, *, discount: float = 1.0, decay: float = 0.95) -> tuple[F64, F64]:
     """Generalised advantage estimates and returns, both [B, T].
 
     `rewards` and `values` stand at each answer token; an answer ends at its last counted token, beyond which the value

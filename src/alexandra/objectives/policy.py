@@ -191,9 +191,7 @@ class ValueLoss:
     clipped: float
 
 
-def value_loss(
-    values: F64, old: F64, returns: F64, mask: F64, normalizer: float, *, clip: float = 0.2
-) -> ValueLoss:
+def value_loss(values: F64, old: F64, returns: F64, mask: F64, normalizer: float, *, clip: float = 0.2) -> ValueLoss:
     """PPO's critic: 1/2 max((v - R)^2, (clip(v, old - clip, old + clip) - R)^2), a token mean; clip 0 leaves it out."""
     weight_BT = mask / positive(normalizer)
     error_BT = values - returns

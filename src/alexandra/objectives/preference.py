@@ -149,9 +149,7 @@ def kto_kl(mismatched: Answers) -> float:
     return math.fsum(mismatched.log_ratio_B(False)) / len(mismatched.lengths_B)
 
 
-def orpo(
-    chosen: Answers, rejected: Answers, weight: float, tokens: float, pairs: float
-) -> tuple[TokenLoss, TokenLoss]:
+def orpo(chosen: Answers, rejected: Answers, weight: float, tokens: float, pairs: float) -> tuple[TokenLoss, TokenLoss]:
     """ORPO: the chosen answers' token mean of -logp (over `tokens` of the batch), plus weight * -ln s(ln odds ratio).
 
     odds(y) = p / (1 - p) with p = exp(mean log-probability of y's tokens); the reference is not used.

@@ -5,7 +5,7 @@ module of its kind and the row that each of those tables then misses. Rules see 
 This package expands and runs nothing.
 """
 
-from alexandra.ir.ops import elementwise, layers, shaping
+from alexandra.ir.ops import attention, composites, convolution, elementwise, experts, layers, recurrent, shaping
 from alexandra.ir.ops.rules import bound_dim, join_types
 from alexandra.ir.ops.spec import (
     ACTIVATIONS,
@@ -39,7 +39,16 @@ __all__ = [
     "join_types",
 ]
 
-_ROWS = (*layers.ROWS, *elementwise.ROWS, *shaping.ROWS)
+_ROWS = (
+    *layers.ROWS,
+    *elementwise.ROWS,
+    *shaping.ROWS,
+    *attention.ROWS,
+    *experts.ROWS,
+    *convolution.ROWS,
+    *recurrent.ROWS,
+    *composites.ROWS,
+)
 
 OPS: dict[str, OpSpec] = {row.name: row for row in _ROWS}
 PRIMITIVES = tuple(row.name for row in _ROWS if not row.composite)

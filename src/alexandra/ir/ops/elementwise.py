@@ -23,6 +23,16 @@ def _rmsnorm_params(attrs: Attrs, types: Types) -> dict[str, ParamSpec]:
     return {"weight": ParamSpec((bound_dim(types[0].shape[-1], "the input's size"),), "ones")}
 
 
+def _batchnorm_params(attrs: Attrs, types: Types) -> dict[str, ParamSpec]:
+    width = bound_dim(types[0].shape[-1], "the input's size")
+    return {
+        "weight": ParamSpec((width,), "ones"),
+        "bias": ParamSpec((width,), "zeros"),
+        "mean": ParamSpec((width,), "zeros", trained=False),
+        "variance": ParamSpec((width,), "ones", trained=False),
+    }
+
+
 def eps(default: float) -> AttrSpec:
     return AttrSpec(("float",), "added under the square root", default, low=0.0)
 
@@ -38,6 +48,7 @@ ROWS = (
         "elu", "x where x > 0, else alpha * (exp(x) - 1).", alpha=AttrSpec(("float",), "the limit below zero", 1.0)
     ),
     elementwise("gelu", "x * Phi(x), with the exact normal distribution function."),
+    elementwise("gelu_tanh", "gelu by its approximation x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2."),
     elementwise("silu", "x * sigmoid(x)."),
     elementwise("sigmoid", "1 / (1 + exp(-x))."),
     elementwise("tanh", "Hyperbolic tangent."),
@@ -67,6 +78,21 @@ ROWS = (
         "dropout",
         "In training, zeroes each value with probability `rate` and scales the rest by 1 / (1 - rate).",
         rate=AttrSpec(("float",), "probability of a zero", low=0.0, below=1.0, aliases=("p",)),
+    ),
+    elementwise("scale", "x * factor.", factor=AttrSpec(("float",), "what every value is multiplied with")),
+    OpSpec(
+        "batchnorm",
+        "Zero mean and unit variance over rows and all axes but the last, times weight, plus bias; training uses the "
+        "batch's statistics and moves the running ones by `momentum`, else the running ones are used.",
+        1,
+        None,
+        {
+            "eps": eps(1e-5),
+            "momentum": AttrSpec(("float",), "weight of the newest batch", 0.1, low=0.0, below=1.0 + 1e-9),
+        },
+        same,
+        _batchnorm_params,
+        joins=True,
     ),
     OpSpec("add", "The sum of two or more inputs of one shape.", 2, None, {}, _equal),
     OpSpec("mul", "The elementwise product of two or more inputs of one shape.", 2, None, {}, _equal),

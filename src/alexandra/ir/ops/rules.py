@@ -6,6 +6,7 @@ They raise GraphError in words about the types alone; who the layer is, check.py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from alexandra.errors import GraphError
 from alexandra.ir.graph import AUTO, Attr, TensorType
@@ -64,3 +65,41 @@ def whole(value: Attr) -> int:
 
 def words(shape: tuple[Dim, ...]) -> str:
     return f"({', '.join(map(str, shape))})"
+
+
+def at_least(given: TensorType, axes: int) -> TensorType:
+    """`given`, which must have that many axes."""
+    if len(given.shape) < axes:
+        raise GraphError(f"needs an input with at least {axes} axes, got {given}")
+    return given
+
+
+def sequence(given: TensorType, what: str = "input") -> tuple[Dim, Dim]:
+    """(positions, width) of a sequence."""
+    if len(floats(given).shape) != 2:
+        raise GraphError(f"needs a sequence (positions, width) as its {what}, got {given}")
+    return given.shape[0], given.shape[1]
+
+
+def multiple(width: Dim, of: int, what: str) -> Dim:
+    """`width` / `of`; GraphError when that is not whole."""
+    if not isinstance(width, int):
+        return AUTO
+    if width % of:
+        raise GraphError(f"needs {what} that is a multiple of {of}, got {width}")
+    return width // of
+
+
+def size_of(given: TensorType) -> int:
+    """How many values there are for one row."""
+    return prod(bound_dim(axis, "an axis") for axis in given.shape)
+
+
+def number(value: Attr) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def optional(value: Attr, otherwise: Dim) -> Dim:
+    """A size, or `otherwise` where it is none."""
+    return otherwise if value is None else dim(value)

@@ -6,7 +6,7 @@ from math import prod
 
 from alexandra.errors import GraphError
 from alexandra.ir.graph import TensorType
-from alexandra.ir.ops.rules import dims_agree, floats, join_types, merge, whole, words
+from alexandra.ir.ops.rules import at_least, bound_dim, dims_agree, floats, join_types, merge, size_of, whole, words
 from alexandra.ir.ops.spec import COMPARISONS, Attrs, AttrSpec, OpSpec, Types
 
 
@@ -42,6 +42,28 @@ def _select(attrs: Attrs, types: Types) -> TensorType:
     return result
 
 
+def _transpose(attrs: Attrs, types: Types) -> TensorType:
+    given = at_least(floats(types[0]), 2)
+    return TensorType((*given.shape[:-2], given.shape[-1], given.shape[-2]))
+
+
+def _reduce(attrs: Attrs, types: Types) -> TensorType:
+    return TensorType(at_least(floats(types[0]), 2).shape[1:])
+
+
+def _matmul(attrs: Attrs, types: Types) -> TensorType:
+    left, right = (at_least(floats(given), 2) for given in types)
+    inner, columns = right.shape[-2:] if not attrs["transpose"] else right.shape[:-3:-1]
+    if not dims_agree(left.shape[:-2], right.shape[:-2]) or not dims_agree(left.shape[-1:], (inner,)):
+        wanted = "[.., n, k]" if attrs["transpose"] else "[.., k, n]"
+        raise GraphError(f"multiplies [.., m, k] by {wanted}, got {left} and {right}")
+    return TensorType((*left.shape[:-1], columns))
+
+
+def _matmul_flops(attrs: Attrs, types: Types, out: TensorType) -> int:
+    return 2 * size_of(out) * bound_dim(types[0].shape[-1], "the inner axis")
+
+
 ROWS = (
     OpSpec("concat", "The inputs side by side along the last axis.", 2, None, {}, _concat),
     OpSpec(
@@ -75,5 +97,27 @@ ROWS = (
             "value": AttrSpec(("float",), "what the condition is compared with"),
         },
         _select,
+    ),
+    OpSpec("transpose", "The last two axes change places.", 1, None, {}, _transpose, joins=True),
+    OpSpec(
+        "reduce",
+        "The first axis (a sequence's positions) becomes one value.",
+        1,
+        None,
+        {"kind": AttrSpec(("str",), "which value", "mean", allowed=("mean", "max", "sum", "first", "last"))},
+        _reduce,
+        joins=True,
+    ),
+    OpSpec(
+        "matmul",
+        "Matrix products a b of the last two axes, times scale.",
+        2,
+        2,
+        {
+            "transpose": AttrSpec(("bool",), "whether b is given as its transpose", False),
+            "scale": AttrSpec(("float",), "factor on the product", 1.0),
+        },
+        _matmul,
+        flops=_matmul_flops,
     ),
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite, prod
 
 from alexandra.errors import GraphError, suggest
@@ -29,7 +29,19 @@ class Required:
 
 REQUIRED = Required()
 
-ACTIVATIONS = ("elu", "gelu", "leaky_relu", "linear", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh")
+ACTIVATIONS = (
+    "elu",
+    "gelu",
+    "gelu_tanh",
+    "leaky_relu",
+    "linear",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+)
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 DTYPES = ("float32", "int32")
 SYMBOL = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
@@ -60,11 +72,12 @@ class AttrSpec:
     def wanted(self) -> str:
         """The accepted values in words, for messages."""
         if self.allowed is not None:
-            return "one of " + ", ".join(self.allowed)
+            others = "".join(f", or {_KIND_WORDS[kind]}" for kind in self.kinds if kind not in ("str", "none"))
+            return "one of " + ", ".join(self.allowed) + others
         return " or ".join(_KIND_WORDS[kind] for kind in self.kinds)
 
     def _admit(self, value: Attr) -> None:
-        if self.allowed is not None and value not in self.allowed:
+        if self.allowed is not None and isinstance(value, str) and value not in self.allowed:
             raise GraphError(f"has no value {value!r}", hint=suggest(str(value), self.allowed))
         if isinstance(value, int | float):
             if self.low is not None and value < self.low:
@@ -75,12 +88,16 @@ class AttrSpec:
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """One parameter tensor. `init` names a row of weights.INITS; `decay` says whether AdamW decays it."""
+    """One parameter tensor. `init` names a row of weights.INITS; `decay` says whether AdamW decays it.
+
+    What is not `trained` (batchnorm's running statistics) has gradient 0 and no optimiser touches it.
+    """
 
     shape: tuple[int, ...]
     init: str
     fan_in: int = 1
     fan_out: int = 1
+    trained: bool = True
 
     @property
     def decay(self) -> bool:
@@ -102,7 +119,8 @@ class OpSpec:
 
     `infer` gives the output's type, `params` the parameters by suffix (sizes must be bound), `flops` the
     floating-point operations of one row (a matmul m*n*k counts 2mnk, all else 0, as torch's FlopCounterMode).
-    A `composite` op never reaches a backend: expand.py replaces it.
+    A `composite` op never reaches a backend: expand.py replaces it by its `parts`, of which composite() makes the
+    other rules; without parts it is the identity.
     """
 
     name: str
@@ -115,11 +133,62 @@ class OpSpec:
     flops: Flops = field(default=lambda attrs, types, out: 0)
     joins: bool = False
     composite: bool = False
+    parts: Parts | None = None
 
     def attr_name(self, given: str) -> str | None:
         """The attribute that `given` names, directly or as an alias, in any case; None when there is none."""
         name = given.lower()
         return next((key for key, spec in self.attrs.items() if name == key or name in spec.aliases), None)
+
+    def complete(self, attrs: Attrs) -> dict[str, Attr]:
+        """`attrs` with the defaults of the others, in the table's order."""
+        filled = {name: attrs.get(name, spec.default) for name, spec in self.attrs.items()}
+        assert not any(isinstance(value, Required) for value in filled.values()), (self.name, filled)
+        return filled  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One layer of a composite's expansion, called `<layer>.<name>` ("" is the layer's own name).
+
+    `inputs` are numbers of the composite's inputs or names of earlier parts. Parameters are `<layer>.<name>.<suffix>`,
+    with `own` `<layer>.<suffix>`; a part with name "" that is not `own` has none.
+    """
+
+    name: str
+    spec: OpSpec
+    inputs: tuple[int | str, ...]
+    attrs: Attrs = field(default_factory=dict)
+    own: bool = False
+
+
+Parts = Callable[[Attrs, Types], Sequence[Part]]
+
+
+def walk(parts: Sequence[Part], types: Types) -> Iterator[tuple[Part, list[TensorType], TensorType]]:
+    """Each part with the types that it is given and the type that it gives."""
+    known: dict[int | str, TensorType] = dict(enumerate(types))
+    for part in parts:
+        given = [known[name] for name in part.inputs]
+        known[part.name] = part.spec.infer(part.spec.complete(part.attrs), given)
+        yield part, given, known[part.name]
+
+
+def composite(row: OpSpec, parts: Parts) -> OpSpec:
+    """`row` with the parameters and FLOPs of its parts."""
+
+    def params(attrs: Attrs, types: Types) -> dict[str, ParamSpec]:
+        found: dict[str, ParamSpec] = {}
+        for part, given, _ in walk(parts(attrs, types), types):
+            for suffix, spec in part.spec.params(part.spec.complete(part.attrs), given).items():
+                found[suffix if part.own else f"{part.name}.{suffix}"] = spec
+        return found
+
+    def flops(attrs: Attrs, types: Types, out: TensorType) -> int:
+        walked = walk(parts(attrs, types), types)
+        return sum(part.spec.flops(part.spec.complete(part.attrs), given, made) for part, given, made in walked)
+
+    return replace(row, params=params, flops=flops, composite=True, parts=parts)
 
 
 # --- kinds of attribute values: value -> (is of this kind, canonical form) ---------------------------------
