@@ -49,6 +49,7 @@ struct AdamStep {
     float inverse_root;  // 1 / sqrt(1 - beta2^t)
     float eps;
     float keep;          // 1 - lr * weight_decay, 1 without decoupled decay
+    float l1;            // lr * l1, towards 0
     float l2;            // weight decay added to the gradient
     float scale;         // factor on the gradient: clipping
 };
@@ -92,6 +93,8 @@ struct Kernels {
     void (*cross_entropy)(const struct LossCall&);
     void (*binary_cross_entropy)(const struct LossCall&);
     void (*squared_error)(const struct LossCall&);
+    void (*divergence)(const struct LossCall&);  // from a teacher's probabilities
+    void (*binary_divergence)(const struct LossCall&);
 
     void (*adam)(size_t n, float* w, const float* g, float* m, float* v, const AdamStep&);
     void (*sgd)(size_t n, float* w, const float* g, float* m, const SgdStep&);
@@ -134,7 +137,9 @@ struct LossCall {
     const float* x;         // logits or outputs
     const float* targets;   // values [groups * width][lanes]
     const int32_t* classes; // class indices [groups][lanes]
+    const float* weights;   // a factor of each term, [groups][lanes] or [groups * width][lanes], or null
     float smoothing;
+    float inverse_temperature;
     float scale_loss;       // factor of a row's loss
     float scale_grad;       // factor of its gradient
     float* dx;

@@ -98,7 +98,7 @@ struct Lives {
 
     void gradients(int i, int time) {
         const Node& node = plan.nodes[size_t(i)];
-        if (!flow.backward[size_t(i)] || !node.op->gradients) return;
+        if (!flow.learns[size_t(i)] || !node.op->gradients) return;
         if (node.op->reads & kOutput) value[root(i)].read(time);
         if (node.op->reads & kInputs)
             for (int input : node.inputs) value[root(input)].read(time);
@@ -116,6 +116,8 @@ struct Lives {
     void walk(const Schedule& schedule, const std::vector<LossSpec>& specs) {
         for (size_t time = 0; time < schedule.phases.size(); ++time)
             for (const Action& action : schedule.phases[time].actions) visit(action, specs, int(time));
+        for (int input : plan.inputs)  // the caller reads them
+            if (flow.has_gradient[size_t(input)]) gradient[size_t(input)].read(int(schedule.phases.size()));
         // What a gate adds to the loss and what a statistic leaves behind are read at the very end.
         for (size_t i = 0; i < plan.nodes.size(); ++i)
             if (plan.nodes[i].op->penalty || plan.nodes[i].op->learn) saved[i].read(int(schedule.phases.size()));
@@ -142,6 +144,17 @@ size_t Layout::take(size_t count) {
     const size_t at = floats;
     floats += round_up(count, 16);
     return at;
+}
+
+// Targets and weights of each loss, and the loss of each row.
+void Layout::take_losses(const Plan& plan, const std::vector<LossSpec>& losses) {
+    const size_t rows = size_t(capacity());
+    for (const LossSpec& loss : losses) {
+        const Node& node = plan.nodes[size_t(loss.node)];
+        target.push_back(take(rows * size_t(target_features(loss, node))));
+        weight.push_back(loss.weighted ? take(rows * size_t(loss_terms(loss, node))) : kNowhere);
+    }
+    loss = losses.empty() ? kNowhere : take(rows);
 }
 
 void Layout::take_fixed(const Plan& plan, bool training, int threads) {
@@ -180,15 +193,11 @@ Layout::Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>& 
     floats = place(buffers);
     for (size_t i = 0; i < n; ++i)
         value[i] = value[size_t(plan.nodes[i].root)], gradient[i] = gradient[size_t(plan.nodes[i].root)];
-    for (const LossSpec& loss : losses) {
-        const Node& node = plan.nodes[size_t(loss.node)];
-        target.push_back(take(rows * size_t(loss.kind == LossKind::cross_entropy ? node.groups : node.features())));
-    }
-    loss = take(rows);
+    take_losses(plan, losses);
     take_fixed(plan, true, threads);
 }
 
-Layout::Layout(const Plan& plan, int max_rows)
+Layout::Layout(const Plan& plan, int max_rows, const std::vector<LossSpec>& losses)
     : lanes(plan.narrow ? 16 : lanes_for(max_rows)), blocks((max_rows + lanes - 1) / lanes) {
     const size_t n = plan.nodes.size(), rows = size_t(capacity());
     value.assign(n, kNowhere), saved.assign(n, kNowhere), gradient.assign(n, kNowhere);
@@ -204,8 +213,10 @@ Layout::Layout(const Plan& plan, int max_rows)
         scratch.size = node.op->saved(plan, node, false) * rows, scratch.slot = &saved[i];
         scratch.write(int(i));
     }
+    for (const LossSpec& loss : losses) buffers[size_t(plan.nodes[size_t(loss.node)].root)].read(int(n));
     floats = place(buffers);
     for (size_t i = 0; i < n; ++i) value[i] = value[size_t(plan.nodes[i].root)];
+    take_losses(plan, losses);
     take_fixed(plan, false, 1);
 }
 

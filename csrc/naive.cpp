@@ -48,7 +48,9 @@ void adam_naive(size_t n, float* w, const float* g, float* m, float* v, const Ad
         m[i] = multiply_add(m[i], s.beta1, grad * s.one_minus_beta1, fused);
         v[i] = multiply_add(v[i], s.beta2, grad * grad * s.one_minus_beta2, fused);
         const float denominator = multiply_add(std::sqrt(v[i]), s.inverse_root, s.eps, fused);
-        w[i] = multiply_add(-(m[i] * s.rate), reciprocal(denominator, fused), w[i] * s.keep, fused);
+        float kept = w[i] * s.keep;
+        if (s.l1 > 0) kept -= w[i] > 0 ? s.l1 : w[i] < 0 ? -s.l1 : 0.0f;
+        w[i] = multiply_add(-(m[i] * s.rate), reciprocal(denominator, fused), kept, fused);
     }
 }
 

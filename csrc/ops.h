@@ -21,6 +21,7 @@ struct Pass {
     const Stream* dropout;  // a stream per node, or null: dropout is off
     uint32_t step;
     int rows;
+    int first_row = 0;        // within the update that the batch is a part of
     float penalty_scale = 1;  // factor on the gradients of what gates add to the loss
 
     int lanes() const { return layout.lanes; }
@@ -37,7 +38,7 @@ struct Pass {
     float* scratch(int thread) const { return arena + layout.scratch + size_t(thread) * layout.scratch_floats; }
     bool training() const { return flow != nullptr; }
     const float* weight(int param) const { return weights + plan.params[size_t(param)].offset; }
-    float* weight_gradient(int param) const { return gradients + plan.params[size_t(param)].offset; }
+    float* weight_gradient(int param) const { return gradients + plan.params[size_t(param)].gradient; }
 };
 
 // Blocks first .. last - 1 of the batch, done by a thread.

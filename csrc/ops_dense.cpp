@@ -11,7 +11,8 @@ namespace {
 
 size_t dense_saved(const Plan& plan, const Node& node, bool training) {
     const Node& x = plan.nodes[size_t(node.inputs[0])];
-    return training ? size_t(node.groups) * round_up(size_t(x.width), 16) : 0;
+    const bool learns = plan.params[size_t(node.params[0])].learns();
+    return training && learns ? size_t(node.groups) * round_up(size_t(x.width), 16) : 0;
 }
 
 void dense_forward(const Pass& pass, int node, Blocks blocks) {
@@ -40,7 +41,7 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
     const int lanes = pass.lanes(), capacity = pass.layout.capacity();
     const size_t padded = round_up(size_t(x.width), 16);
     for (int g = 0; g < y.groups; ++g) {
-        for (int block = blocks.first; block < blocks.last; ++block)
+        for (int block = blocks.first; block < blocks.last && w.learns(); ++block)
             pass.kernels.panels_from_slab(x.width, lanes, block * lanes,
                                           pass.value(y.inputs[0], block) + ptrdiff_t(g) * x.width * lanes,
                                           pass.saved(node) + size_t(g) * padded * size_t(capacity), capacity);
@@ -67,7 +68,7 @@ void dense_gradients(const Pass& pass, int node, Part part) {
     const ptrdiff_t capacity = pass.layout.capacity();
     const auto [first, last] = part.of(y.width);
     const int padded = int(round_up(size_t(x.width), 16)), whole = padded / kPanel;
-    for (int g = 0; g < y.groups; ++g)
+    for (int g = 0; g < y.groups && w.learns(); ++g)
         for (const int width : {kPanel, kStripes}) {  // whole panels, then the half one that may be left
             const bool half = width == kStripes;
             if (half ? padded % kPanel == 0 : whole == 0) continue;
@@ -83,7 +84,8 @@ void dense_gradients(const Pass& pass, int node, Part part) {
                 .segment = lanes, .a_segment = ptrdiff_t(pass.slab(node)), .relu = false, .gate = nullptr,
             });
         }
-    if (y.params.size() > 1) bias_gradients(pass, node, 1, part.of(y.width, kStripes));
+    if (y.params.size() > 1 && pass.plan.params[size_t(y.params[1])].learns())
+        bias_gradients(pass, node, 1, part.of(y.width, kStripes));
 }
 
 // --- embedding: rows of a table; param [vocab][size] --------------------------------------------------------

@@ -62,7 +62,8 @@ void dropout_mask(const Pass& pass, int node, int block, float* mask) {
     const size_t count = pass.slab(node);
     float* words = mask + count;
     const Stream& stream = pass.dropout[node];
-    pass.kernels.philox_words(stream.key, stream.nonce, pass.step, uint64_t(block) * count, count,
+    const uint64_t start = uint64_t(pass.first_row) * uint64_t(features) + uint64_t(block) * count;
+    pass.kernels.philox_words(stream.key, stream.nonce, pass.step, start, count,
                               reinterpret_cast<uint32_t*>(words));
     const float* rows[kPanel];
     for (int lane = 0; lane < lanes; ++lane) rows[lane] = words + ptrdiff_t(lane) * features;

@@ -17,9 +17,20 @@ void share(const Pass& pass, const Action& action, Part part) {
         const Op& op = *pass.plan.nodes[size_t(i)].op;
         if (action.act == Act::join_forward) op.join_forward(pass, i, part);
         if (action.act == Act::join_backward) op.join_backward(pass, i, part);
-        if (action.act == Act::gradients && op.gradients && pass.flow->backward[size_t(i)]) op.gradients(pass, i, part);
+        if (action.act == Act::gradients && op.gradients && pass.flow->learns[size_t(i)]) op.gradients(pass, i, part);
     }
 }
+
+namespace {
+
+// Whether the program froze what follows the batch.
+bool held(const Pass& pass, size_t node) {
+    for (int p : pass.plan.nodes[node].params)
+        if (const Param& param = pass.plan.params[size_t(p)]; !param.trained && param.held) return true;
+    return false;
+}
+
+}  // namespace
 
 double penalties(const Pass& pass) {
     double sum = 0;
@@ -30,7 +41,8 @@ double penalties(const Pass& pass) {
 
 void learn(const Pass& pass, float* weights) {
     for (size_t i = 0; i < pass.plan.nodes.size(); ++i)
-        if (const Op& op = *pass.plan.nodes[i].op; op.learn && pass.flow->forward[i]) op.learn(pass, int(i), weights);
+        if (const Op& op = *pass.plan.nodes[i].op; op.learn && pass.flow->forward[i] && !held(pass, i))
+            op.learn(pass, int(i), weights);
 }
 
 }  // namespace alexandra

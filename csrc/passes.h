@@ -19,7 +19,7 @@ double penalties(const Pass& pass);
 void learn(const Pass& pass, float* weights);
 
 // Forward, losses, backward and gradients. `gather(blocks)` fills inputs and targets, `losses(blocks)` does the
-// losses, `total()` gives the loss once they are known; the pass ends there when it is not finite.
+// losses, `total()` gives the loss (with penalties) once they are known; the pass ends there when it is not finite.
 template <typename Gather, typename Losses, typename Total>
 double run_batch(Pool& pool, const Pass& pass, const Schedule& schedule, const Gather& gather, const Losses& losses,
                  const Total& total) {
@@ -41,7 +41,7 @@ double run_batch(Pool& pool, const Pass& pass, const Schedule& schedule, const G
             }
         });
         if (!phase.ends_forward) continue;
-        loss = total() + penalties(pass);
+        loss = total();
         if (!std::isfinite(loss)) return loss;
     }
     return loss;

@@ -72,7 +72,17 @@ void Weights::unpack(int param, const float* block, float* natural) const {
                     size_t(p.cols) * sizeof(float));
 }
 
-Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights) : params(weights.params()) {
+int target_features(const LossSpec& loss, const Node& node) {
+    return loss.kind == LossKind::cross_entropy ? node.groups : node.features();
+}
+
+int loss_terms(const LossSpec& loss, const Node& node) {
+    return loss.kind == LossKind::cross_entropy || loss.kind == LossKind::divergence ? node.groups : node.features();
+}
+
+Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights, const PlanWishes& wishes)
+    : params(weights.params()) {
+    for (int param : wishes.frozen) params.at(size_t(param)).held = true;
     for (size_t i = 0; i < specs.size(); ++i) {
         const NodeSpec& spec = specs[i];
         const Op& op = find_op(spec.op);
@@ -84,9 +94,11 @@ Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights) : params(
                 throw Error(Status::invalid_argument, spec.name + ": parameter " + std::to_string(param));
         if (spec.shape.empty()) throw Error(Status::unsupported, spec.name + ": a value needs an axis");
         Node node{&op,      spec.name, spec.inputs, spec.params, spec.numbers, spec.shape, 1, spec.shape.back(), false, int(i),
-                  !spec.params.empty()};
+                  false};
         node.groups = product_of(spec.shape, spec.shape.size(), spec.name) / node.width;
         if (spec.op == "input") node.integer = !spec.numbers.empty() && spec.numbers[0] != 0;
+        node.trains = wishes.input_gradients && spec.op == "input" && !node.integer;
+        for (int param : spec.params) node.trains = node.trains || params[size_t(param)].learns();
         for (int input : spec.inputs) node.trains = node.trains || nodes[size_t(input)].trains;
         if (op.alias) node.root = nodes[size_t(spec.inputs[0])].root;
         if (spec.op == "input") inputs.push_back(int(i));
@@ -95,7 +107,36 @@ Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights) : params(
         if (op.prepare) op.prepare(*this, node);
         nodes.push_back(std::move(node));
     }
-    join_relus();
+    join_relus(wishes.touched);
+    place_gradients();
+}
+
+// What learns lies in a block of gradients as in the weights; behind it is room for what ops write for parameters
+// that do not learn beside one that does.
+void Plan::place_gradients() {
+    std::vector<Param*> order;
+    for (Param& param : params) order.push_back(&param);
+    std::stable_sort(order.begin(), order.end(), [](const Param* a, const Param* b) { return a->offset < b->offset; });
+    for (Param* param : order) {
+        if (!param->learns()) continue;
+        param->gradient = learned_floats;
+        learned_floats += param->floats();
+        if (!segments.empty() && segments.back().matrix == param->matrix &&
+            segments.back().weight + segments.back().floats == param->offset)
+            segments.back().floats += param->floats();
+        else
+            segments.push_back({param->offset, param->gradient, param->floats(), param->matrix});
+    }
+    gradient_floats = learned_floats;
+    std::vector<char> beside(params.size());
+    for (const Node& node : nodes)
+        if (std::any_of(node.params.begin(), node.params.end(), [&](int p) { return params[size_t(p)].learns(); }))
+            for (int p : node.params) beside[size_t(p)] = 1;
+    for (size_t p = 0; p < params.size(); ++p) {
+        if (params[p].learns() || !beside[p]) continue;
+        params[p].gradient = gradient_floats;
+        gradient_floats += params[p].floats();
+    }
 }
 
 // How many times the value of each node is read.
@@ -106,12 +147,13 @@ std::vector<int> Plan::readers() const {
     return count;
 }
 
-void Plan::join_relus() {
+void Plan::join_relus(const std::vector<int>& touched) {
     const std::vector<int> count = readers();
     for (Node& node : nodes) {
         if (std::string(node.op->name) != "relu") continue;
         Node& source = nodes[size_t(node.inputs[0])];
         if (std::string(source.op->name) != "dense" || count[size_t(node.inputs[0])] != 1) continue;
+        if (std::find(touched.begin(), touched.end(), node.inputs[0]) != touched.end()) continue;
         source.relu = node.in_place = true;
         node.root = node.inputs[0];
     }
@@ -121,6 +163,7 @@ void Plan::join_relus() {
 Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
     : forward(plan.nodes.size()),
       backward(plan.nodes.size()),
+      learns(plan.nodes.size()),
       has_gradient(plan.nodes.size()),
       gated(plan.nodes.size()) {
     std::vector<int> readers = plan.readers();
@@ -142,6 +185,7 @@ Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
         if (node.op->alias || !has_gradient[size_t(node.root)]) continue;
         backward[i] = !(node.in_place && gated[i]);  // gated: by the dense that reads it
         if (node.in_place) continue;
+        for (int param : node.params) learns[i] = learns[i] || plan.params[size_t(param)].learns();
         for (int param : node.params) {
             accumulate_params[i].push_back(touched[size_t(param)]);
             touched[size_t(param)] = 1;

@@ -33,7 +33,10 @@ struct Param {
     ptrdiff_t stride;
     size_t offset;
     bool matrix, trained;
+    bool held = false;    // frozen by the program
+    size_t gradient = 0;  // offset in a block of gradients (Plan)
     size_t floats() const { return size_t(rows) * size_t(stride); }
+    bool learns() const { return trained && !held; }
 };
 
 // Parameters of a network in one block: matrices first, so that decay applies to one range, then vectors, then
@@ -77,32 +80,60 @@ struct Node {
     int features() const { return groups * width; }
 };
 
+// What a run asks of its plan.
+struct PlanWishes {
+    std::vector<int> frozen = {};   // parameters that keep their values: they cost no gradient
+    std::vector<int> touched = {};  // nodes whose own value or gradient the caller uses: no relu joins them
+    bool input_gradients = false;
+};
+
+// Floats that lie together in the weights and in a block of gradients or moments.
+struct Segment {
+    size_t weight, gradient, floats;
+    bool matrix;
+};
+
 struct Plan {
-    Plan(const std::vector<NodeSpec>& specs, const Weights& weights);
+    Plan(const std::vector<NodeSpec>& specs, const Weights& weights, const PlanWishes& wishes = {});
     std::vector<Node> nodes;
     std::vector<Param> params;
     std::vector<int> inputs, outputs;
+    std::vector<Segment> segments;                   // what learns, in the weights' order
+    size_t learned_floats = 0, gradient_floats = 0;  // of the segments; and with what ops write beside them
     bool narrow = false;  // blocks of 16 rows, because a row is long
     std::vector<int> readers() const;  // how often each value is read
 
 private:
-    void join_relus();
+    void join_relus(const std::vector<int>& touched);
+    void place_gradients();
 };
 
-enum class LossKind { cross_entropy, binary_cross_entropy, squared_error };
+// `given`: the target is the gradient itself, and the loss 0.
+enum class LossKind { cross_entropy, binary_cross_entropy, squared_error, divergence, binary_divergence, given };
+// What the sum of the terms is divided by: their number, the sum of their weights, or a constant.
+enum class Norm { count, weights, constant };
 
 struct LossSpec {
     LossKind kind;
     int node;         // logits, or the output of squared_error
-    float smoothing;
+    float smoothing = 0;
+    float temperature = 1;
+    Norm norm = Norm::count;
+    double constant = 1;
+    bool weighted = false;
     bool accumulate = false;  // set by Flow: another loss writes this gradient first
 };
+
+// Numbers a row of a loss' targets, and of its terms (each may have a weight).
+int target_features(const LossSpec& loss, const Node& node);
+int loss_terms(const LossSpec& loss, const Node& node);
 
 // What a training pass has to do, and where a write is the first one of its target.
 struct Flow {
     Flow(const Plan& plan, std::vector<LossSpec>& losses);
     std::vector<char> forward;                         // node is an ancestor of a loss
     std::vector<char> backward;                        // node has a gradient to pass on
+    std::vector<char> learns;                          // backward, and a parameter of its own learns
     std::vector<char> has_gradient;                    // root has a gradient slab
     std::vector<char> gated;  // a relu in place, and the dense that reads it alone and does its backward
     std::vector<std::vector<char>> accumulate;         // [node][input]
@@ -116,11 +147,11 @@ struct Schedule;  // schedule.h
 // Offsets in floats into one arena, whose memory is reused by liveness: between nodes in inference, between the
 // phases of a schedule in training.
 struct Layout {
-    Layout(const Plan& plan, int max_rows);                                               // inference
+    Layout(const Plan& plan, int max_rows, const std::vector<LossSpec>& losses = {});     // inference
     Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>&, const Schedule&, int max_rows,
            int threads);  // training
     int lanes, blocks;
-    std::vector<size_t> value, gradient, saved, target;
+    std::vector<size_t> value, gradient, saved, target, weight;  // the last two by loss
     std::vector<size_t> batch;             // what all rows of a batch share, per node
     size_t scratch, scratch_floats;        // one for each thread
     size_t loss = kNowhere;
@@ -129,6 +160,7 @@ struct Layout {
 
 private:
     size_t take(size_t count);
+    void take_losses(const Plan& plan, const std::vector<LossSpec>& losses);
     void take_fixed(const Plan& plan, bool training, int threads);
 };
 

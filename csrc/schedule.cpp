@@ -71,7 +71,7 @@ void Schedule::backward(const Plan& plan, const Flow& flow, int first, int last)
         }
         if (!fine_ || !flow.backward[size_t(i)]) continue;
         add(true, {Act::backward, i, end});
-        if (op.gradients) add(false, {Act::gradients, i, end});
+        if (op.gradients && flow.learns[size_t(i)]) add(false, {Act::gradients, i, end});
         end = i, closed_ = true;
     }
     if (first < end) add(true, {Act::backward, first, end});

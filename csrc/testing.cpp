@@ -75,7 +75,7 @@ float sum_of_squares(const std::string& isa, Vector x, bool naive) {
 // state: rows w, g, m, v, changed in place.
 void adam(const std::string& isa, Matrix state, bool naive) {
     const Kernels& kernels = choose_kernels(isa);
-    const AdamStep step{0.9f, 0.1f, 0.999f, 0.001f, 0.01f, 31.6f, 1e-8f, 0.9999f, 0.02f, 0.7f};
+    const AdamStep step{0.9f, 0.1f, 0.999f, 0.001f, 0.01f, 31.6f, 1e-8f, 0.9999f, 0.0003f, 0.02f, 0.7f};
     Aligned s(state);
     float* w = s.memory.data();
     const size_t n = size_t(s.stride);

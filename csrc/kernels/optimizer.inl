@@ -10,10 +10,11 @@ static inline V reciprocal(V x) {
 }
 
 // The settings are copied into registers: `w` may alias them as far as the compiler knows.
-static void adam(size_t n, float* w, const float* g, float* m, float* v, const AdamStep& s) {
+template <bool kL1>
+static void adam_steps(size_t n, float* w, const float* g, float* m, float* v, const AdamStep& s) {
     const V beta1 = splat(s.beta1), rest1 = splat(s.one_minus_beta1), beta2 = splat(s.beta2);
     const V rest2 = splat(s.one_minus_beta2), rate = splat(s.rate), inverse_root = splat(s.inverse_root);
-    const V eps = splat(s.eps), keep = splat(s.keep), l2 = splat(s.l2), scale = splat(s.scale);
+    const V eps = splat(s.eps), keep = splat(s.keep), l2 = splat(s.l2), scale = splat(s.scale), l1 = splat(s.l1);
     for (size_t i = 0; i < n; i += W) {
         const V weight = load(w + i);
         const V grad = fma(l2, weight, load(g + i) * scale);
@@ -22,8 +23,14 @@ static void adam(size_t n, float* w, const float* g, float* m, float* v, const A
         const V denominator = fma(root(second), inverse_root, eps);
         store(m + i, first);
         store(v + i, second);
-        store(w + i, fnma(first * rate, reciprocal(denominator), weight * keep));
+        V kept = weight * keep;
+        if constexpr (kL1) kept -= weight > V{} ? l1 : weight < V{} ? -l1 : V{};
+        store(w + i, fnma(first * rate, reciprocal(denominator), kept));
     }
+}
+
+static void adam(size_t n, float* w, const float* g, float* m, float* v, const AdamStep& s) {
+    s.l1 > 0 ? adam_steps<true>(n, w, g, m, v, s) : adam_steps<false>(n, w, g, m, v, s);
 }
 
 static void sgd(size_t n, float* w, const float* g, float* m, const SgdStep& s) {

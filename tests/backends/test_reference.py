@@ -197,7 +197,7 @@ REFUSED_TARGETS = {
     "target 'y' has shape [10], the output [10, 3]": (Y, MSE()),
     "the network has no target 'z'\nknown: y.": ({"z": Y}, MSE()),
     "label_smoothing must be in [0, 1), got 1.5": (Y, CrossEntropy(1.5)),
-    "objective 'mse' is not supported; known: CrossEntropy, MSE": (Y, "mse"),
+    "objective 'mse' is not supported; known: CrossEntropy, MSE, WeightedCrossEntropy, KL": (Y, "mse"),
 }
 
 

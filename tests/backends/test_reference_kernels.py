@@ -6,14 +6,25 @@ import pytest
 from alexandra.backends.reference_ops import KERNELS, Call
 from alexandra.backends.reference_optim import (
     clipped,
+    norm_of,
+    reduced,
     schedule_factor,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-    squared_error,
+    terms_of,
     update,
 )
 from alexandra.ir.ops import PRIMITIVES
-from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Schedule
+from alexandra.objectives.spec import (
+    KL,
+    MSE,
+    SGD,
+    Adam,
+    AdamW,
+    CrossEntropy,
+    Objective,
+    Optimizer,
+    Schedule,
+    WeightedCrossEntropy,
+)
 from alexandra.rng import derive
 
 torch = pytest.importorskip("torch")
@@ -78,6 +89,23 @@ def test_every_primitive_has_a_forward_and_a_backward_but_input() -> None:
         assert (forward.__name__, backward.__name__) == (f"{op}_forward", f"{op}_backward")
 
 
+def loss_of(
+    values: np.ndarray,
+    target: np.ndarray,
+    objective: Objective,
+    kind: str | None = None,
+    weights: np.ndarray | None = None,
+) -> tuple[float, np.ndarray]:
+    return reduced(terms_of(values, target, objective, kind), weights, norm_of(target, weights, objective, kind))
+
+
+def assert_is(ours: tuple[float, np.ndarray], wanted: object, z: object) -> None:
+    """`ours`, a loss and its gradient, are torch's `wanted` and its gradient at `z`."""
+    wanted.backward()
+    assert ours[0] == pytest.approx(wanted.item(), rel=1e-12)
+    np.testing.assert_allclose(ours[1], z.grad.numpy(), rtol=1e-11, atol=1e-14)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.15])
 @pytest.mark.parametrize("shape", [(8, 5), (8, 3, 5)])
 def test_softmax_cross_entropy_equals_torch(shape: tuple[int, ...], smoothing: float) -> None:
@@ -85,30 +113,59 @@ def test_softmax_cross_entropy_equals_torch(shape: tuple[int, ...], smoothing: f
     classes = derive(0, "classes").below(5, logits.size // 5).reshape(shape[:-1])
     z = torch.tensor(logits, requires_grad=True)
     wanted = F.cross_entropy(z.reshape(-1, 5), torch.tensor(classes).reshape(-1), label_smoothing=smoothing)
-    wanted.backward()
-    loss, gradient = softmax_cross_entropy(logits, classes, smoothing)
-    assert loss == pytest.approx(wanted.item(), rel=1e-12)
-    np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=1e-11, atol=1e-14)
+    assert_is(loss_of(logits, classes, CrossEntropy(smoothing)), wanted, z)
 
 
 def test_sigmoid_cross_entropy_and_squared_error_equal_torch() -> None:
     logits, targets = normal("logits", 8, 4), derive(0, "bits").below(2, 32).reshape(8, 4).astype(np.float64)
-    for ours, peer in (
-        (lambda a, b: sigmoid_cross_entropy(a, b, 0.0), F.binary_cross_entropy_with_logits),
-        (squared_error, F.mse_loss),
-    ):
+    for objective, peer in ((CrossEntropy(), F.binary_cross_entropy_with_logits), (MSE(), F.mse_loss)):
         z = torch.tensor(logits, requires_grad=True)
-        wanted = peer(z, torch.tensor(targets))
-        wanted.backward()
-        loss, gradient = ours(logits, targets)
-        assert loss == pytest.approx(wanted.item(), rel=1e-12)
-        np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=1e-11, atol=1e-14)
+        assert_is(loss_of(logits, targets, objective, "sigmoid"), peer(z, torch.tensor(targets)), z)
 
 
 def test_smoothed_sigmoid_cross_entropy_is_that_of_the_smoothed_target() -> None:
     logits, targets = normal("logits", 6, 1), np.array([[0.0], [1.0]] * 3)
     wanted = F.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(targets * 0.8 + 0.1))
-    assert sigmoid_cross_entropy(logits, targets, 0.2)[0] == pytest.approx(wanted.item(), rel=1e-12)
+    ours, _ = loss_of(logits, targets, CrossEntropy(0.2), "sigmoid")
+    assert ours == pytest.approx(wanted.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("normalizer", ["weights", "count", 7.5])
+def test_weighted_cross_entropy_equals_torch(normalizer: str | float) -> None:
+    logits, weights = normal("logits", 8, 3, 5), normal("weights", 8, 3) + 1.0
+    weights[2] = 0.0
+    classes = derive(0, "classes").below(5, 24).reshape(8, 3)
+    assert (weights < 0).any() and weights.sum() > 0
+    norm = {"weights": weights.sum(), "count": 24}.get(normalizer, normalizer)
+    z = torch.tensor(logits, requires_grad=True)
+    each = F.cross_entropy(z.reshape(-1, 5), torch.tensor(classes).reshape(-1), reduction="none")
+    wanted = (each * torch.tensor(weights).reshape(-1)).sum() / norm
+    assert_is(loss_of(logits, classes, WeightedCrossEntropy(normalizer), None, weights), wanted, z)
+
+
+def test_weights_of_all_zero_give_no_loss_and_those_that_cancel_give_nan() -> None:
+    logits, classes, objective = normal("logits", 2, 5), np.array([1, 2]), WeightedCrossEntropy()
+    loss, gradient = loss_of(logits, classes, objective, None, np.zeros(2))
+    assert loss == 0.0 and not gradient.any()
+    assert np.isnan(loss_of(logits, classes, objective, None, np.array([1.0, -1.0]))[0])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distillation_equals_torch(temperature: float) -> None:
+    logits, teacher = normal("logits", 8, 3, 5), torch.softmax(torch.tensor(normal("teacher", 8, 3, 5)), -1)
+    teacher[0, 0] = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])
+    z = torch.tensor(logits, requires_grad=True)
+    each = F.kl_div(F.log_softmax(z / temperature, -1), teacher, reduction="none").sum(-1)
+    assert_is(loss_of(logits, teacher.numpy(), KL(temperature)), temperature**2 * each.mean(), z)
+
+
+def test_distillation_of_a_sigmoid_is_that_of_a_softmax_over_zero_and_the_logit() -> None:
+    logits, teacher = normal("logits", 8, 4), np.linspace(0.0, 1.0, 32).reshape(8, 4)
+    pairs = np.stack([np.zeros((8, 4)), logits], -1)
+    wanted, gradient = loss_of(pairs, np.stack([1.0 - teacher, teacher], -1), KL(2.0))
+    ours, slope = loss_of(logits, teacher, KL(2.0), "sigmoid")
+    assert ours == pytest.approx(wanted, rel=1e-12)
+    np.testing.assert_allclose(slope, gradient[..., 1], rtol=1e-11, atol=1e-14)
 
 
 def peer_optimizer(rule: Optimizer, weight: object, bias: object) -> object:

@@ -20,7 +20,7 @@ from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Attr, Graph, Node
 from alexandra.ir.ops import COMPARISONS, OPS
 from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import MSE, CrossEntropy, Objective
+from alexandra.objectives.spec import KL, MSE, CrossEntropy, Objective, WeightedCrossEntropy
 from alexandra.rng import derive
 
 Shape = tuple[int, ...]
@@ -390,6 +390,20 @@ def numbers(*shape: int) -> np.ndarray:
     return derive(5, "numbers").normal(prod(shape)).reshape(shape).astype(np.float32)
 
 
+def weighted(target: np.ndarray, *, zero: int = 2) -> dict[str, np.ndarray]:
+    """`target` with weights around 1, some of them negative and one row without."""
+    weights = 1.0 + numbers(*target.shape)
+    weights[zero] = 0.0
+    return {"classes": target, "weights": weights}
+
+
+def teacher(*shape: int) -> np.ndarray:
+    e = np.exp(numbers(*shape))
+    p = (e / e.sum(-1, keepdims=True)).astype(np.float32)
+    p[0] = np.eye(shape[-1], dtype=np.float32)[0]
+    return p
+
+
 SOFTMAX_LAYER = [*head("linear", 3)[:2], Node("d", "dense", ("h",), {"size": 3}), Node("s", "softmax", ("d",))]
 TWO_HEADS = [*head("softmax", 3), Node("z", "output", ("h", "x"), {"size": 2, "activation": "softmax"})]
 LOSSES: dict[str, tuple[list[Node], object, Objective]] = {
@@ -403,6 +417,18 @@ LOSSES: dict[str, tuple[list[Node], object, Objective]] = {
     "sigmoids": (head("sigmoid", 4), bits(9, 4), CrossEntropy()),
     "sigmoids, smoothed": (head("sigmoid", 4), bits(9, 4), CrossEntropy(label_smoothing=0.1)),
     "two outputs": (TWO_HEADS, {"y": classes(9), "z": classes(9) % 2}, CrossEntropy()),
+    "weighted": (head("softmax", 3), weighted(classes(9)), WeightedCrossEntropy()),
+    "weighted per position": (head("softmax", 3, (4, 5)), weighted(classes(9, 4)), WeightedCrossEntropy("count")),
+    "weighted by a constant": (head("linear", 3), weighted(classes(9)), WeightedCrossEntropy(2.5, 0.1)),
+    "weighted sigmoids": (head("sigmoid", 4), weighted(bits(9, 4)), WeightedCrossEntropy()),
+    "weighted, two outputs": (
+        TWO_HEADS, {"y": weighted(classes(9)), "z": weighted(classes(9) % 2, zero=4)}, WeightedCrossEntropy("count")
+    ),
+    "weights all zero": (head("softmax", 3), {"classes": classes(9), "weights": np.zeros(9)}, WeightedCrossEntropy()),
+    "teacher": (head("softmax", 3), teacher(9, 3), KL()),
+    "teacher, warm": (head("linear", 3), teacher(9, 3), KL(4.0)),
+    "teacher per position": (head("softmax", 3, (4, 5)), teacher(9, 4, 3), KL(0.5)),
+    "teacher of sigmoids": (head("sigmoid", 4), bits(9, 4) * 0.9 + 0.1 * (numbers(9, 4) > 0), KL(2.0)),
     "mse": (head("linear", 4), numbers(9, 4), MSE()),
     "mse, flat target": (head("linear", 1), numbers(9), MSE()),
     "mse after softmax": (head("softmax", 3), numbers(9, 3), MSE()),
@@ -421,6 +447,14 @@ def loss_case(name: str) -> tuple[Graph, WeightSet, dict[str, np.ndarray], objec
 def test_reference_loss_gradients_equal_finite_differences(name: str) -> None:
     graph, weights, inputs, targets, objective = loss_case(name)
     assert_gradients_are_differences(ReferenceModel(graph, weights), inputs, targets, objective)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_loss_alone_is_that_of_its_gradients(backend: str, name: str) -> None:
+    graph, weights, inputs, targets, objective = loss_case(name)
+    model = bind(graph, backend, weights)
+    loss, _ = model.loss_and_grads(inputs, targets, objective)
+    assert model.loss(inputs, targets, objective) == pytest.approx(loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -6,7 +6,7 @@ comes out is contiguous: float32 or int32 inputs, int64 class indices, float32 r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -16,9 +16,21 @@ from alexandra.errors import BackendError, suggest
 from alexandra.ir.check import bind_sizes, final_activation, infer, param_specs
 from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph, Node, TensorType
-from alexandra.objectives.spec import MSE, SGD, CrossEntropy, Objective, Program
+from alexandra.objectives.spec import (
+    KL,
+    OBJECTIVES,
+    SGD,
+    AdamW,
+    CrossEntropy,
+    EarlyStop,
+    Objective,
+    Program,
+    WeightedCrossEntropy,
+)
 
 SCHEDULES = ("constant", "cosine", "step")
+NORMALIZERS = ("weights", "count")
+WEIGHTS = "/weights"  # admitted weights of output y's targets are the array "y/weights" (no name contains a slash)
 
 
 class Admission:
@@ -28,7 +40,8 @@ class Admission:
         self.graph = graph
         self.primitive = primitives(graph)
         self.heads = {node.name: final_activation(self.primitive, node.name) for node in graph.outputs}
-        self.untrained = frozenset(name for name, spec in param_specs(graph).items() if not spec.trained)
+        self._params = param_specs(graph)
+        self.untrained = frozenset(name for name, spec in self._params.items() if not spec.trained)
         self._vocabularies = [(node.inputs[0], node) for node in self.primitive.nodes if node.op == "embedding"]
         self._plans: dict[tuple[tuple[str, int], ...], tuple[Graph, dict[str, TensorType]]] = {}
 
@@ -60,6 +73,41 @@ class Admission:
         return admit_targets(targets, objective, {name: kind for name, (kind, _) in self.heads.items()}, shapes)
 
 
+    def with_untrained(self, grads: Mapping[str, np.ndarray], frozen: Sequence[str]) -> dict[str, np.ndarray]:
+        """Gradients of all parameters that are not frozen, in the graph's order: 0 for those that never train."""
+        zeros = {name: np.zeros(self._params[name].shape, np.float32) for name in self.untrained}
+        return {name: {**zeros, **grads}[name] for name in trained_names(frozen, self._params)}
+
+    def seeds(
+        self, gradients: Mapping[str, Any], arrays: Mapping[str, np.ndarray], rows: int
+    ) -> dict[str, np.ndarray]:
+        """The given gradients of some layers' values, float32 [rows, *shape], by the primitives that carry them."""
+        graph, types = self.plan(arrays)
+        names = [node.name for node in graph.nodes if node.op != "input" and types[node.name].dtype == "float32"]
+        if not isinstance(gradients, Mapping) or not gradients:
+            raise BackendError(f"gradients must be a dict of arrays by layer, got {gradients!r}")
+        found = {}
+        for name, value in gradients.items():
+            if name not in names:
+                raise BackendError(f"no layer {name!r} has a gradient", hint=suggest(str(name), names))
+            array, shape = np.asarray(value), (rows, *_numbers(types[name]))
+            if array.shape != shape or array.dtype.kind not in "fiub":
+                given = f"{array.dtype} {list(array.shape)}"
+                raise BackendError(f"the gradient of {name!r} needs numbers of shape {list(shape)}, got {given}")
+            found[name] = np.ascontiguousarray(array, np.float32)
+        return found
+
+    def validation(
+        self, program: Program, given: tuple[Mapping[str, Any], Any] | None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+        """The admitted (inputs, targets) that `program.stop` looks at, None without a stop."""
+        check_validation(program, given)
+        if given is None:
+            return None
+        arrays, rows = self.inputs(given[0])
+        return arrays, self.targets(given[1], program.objective, arrays, rows)
+
+
 def refuse_ops(primitive: Graph, unsupported: Collection[str], backend: str) -> None:
     """BackendError naming the first layer of `primitive` whose op `backend` does not have."""
     for node in primitive.nodes:
@@ -84,22 +132,38 @@ def admit_inputs(nodes: Sequence[Node], inputs: Mapping[str, Any]) -> tuple[dict
 def admit_targets(
     targets: Any, objective: Objective, kinds: Mapping[str, str | None], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    """The targets of every output by its name; `kinds` are the outputs' final activations, `shapes` with rows."""
+    """The targets of every output by its name; `kinds` are the outputs' final activations, `shapes` with rows.
+
+    Of WeightedCrossEntropy also the weights of output `y`, as "y/weights".
+    """
     check_objective(objective)
     if any(shape[0] == 0 for shape in shapes.values()):
         raise BackendError("a loss needs at least one row, got 0")
     names = list(kinds)
-    if not isinstance(targets, Mapping):
+    weighted = isinstance(objective, WeightedCrossEntropy)
+    if not isinstance(targets, Mapping) or (weighted and _is_pair(targets)):
         if len(names) > 1:
             raise BackendError(f"the network has outputs {', '.join(names)}: give targets as a dict by output")
         targets = {names[0]: targets}
     given = _named(targets, names, "target")
-    return {name: _target(name, given[name], objective, kinds[name], shapes[name]) for name in names}
+    admitted = {}
+    for name in names:
+        value = _named(given[name], ["classes", "weights"], "target") if weighted else {"classes": given[name]}
+        admitted[name] = _target(name, value["classes"], objective, kinds[name], shapes[name])
+        if weighted:
+            admitted[name + WEIGHTS] = _weights(name, value["weights"], admitted[name].shape)
+    return admitted
+
+
+def _is_pair(targets: Mapping[str, Any]) -> bool:
+    """Whether these are classes and weights, not targets by output."""
+    return set(targets) == {"classes", "weights"} and not all(isinstance(v, Mapping) for v in targets.values())
 
 
 def _target(name: str, value: Any, objective: Objective, kind: str | None, shape: tuple[int, ...]) -> np.ndarray:
     array = np.asarray(value)
-    if isinstance(objective, CrossEntropy) and kind != "sigmoid":
+    hard = isinstance(objective, CrossEntropy | WeightedCrossEntropy)
+    if hard and kind != "sigmoid":
         return _classes(name, array, shape)
     if array.shape == shape[:-1] and shape[-1] == 1:
         array = array.reshape(shape)
@@ -107,9 +171,42 @@ def _target(name: str, value: Any, objective: Objective, kind: str | None, shape
         raise BackendError(f"target {name!r} has shape {list(array.shape)}, the output {list(shape)}")
     if array.dtype.kind not in "fiub":
         raise BackendError(f"target {name!r} must hold numbers, got dtype {array.dtype}")
-    if isinstance(objective, CrossEntropy) and not np.isin(array, (0, 1)).all():
+    if hard and not np.isin(array, (0, 1)).all():
         raise BackendError(f"target {name!r} must hold 0 and 1 only, because the output ends in a sigmoid")
+    if isinstance(objective, KL):
+        _check_probabilities(name, array, kind)
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _weights(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise BackendError(f"weights of target {name!r} must be numbers, got dtype {array.dtype}")
+    if array.shape == shape[:-1] and shape[-1] == 1:
+        array = array.reshape(shape)
+    if array.shape != shape:
+        raise BackendError(f"weights of target {name!r} have shape {list(array.shape)}, its classes {list(shape)}")
+    if not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)].flat[0]
+        raise BackendError(f"weights of target {name!r} must be finite, got {bad!r}")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_probabilities(name: str, array: np.ndarray, kind: str | None) -> None:
+    if not ((array >= 0) & (array <= 1 + 1e-3)).all():
+        bad = array[~((array >= 0) & (array <= 1 + 1e-3))].flat[0]
+        raise BackendError(f"target {name!r} must hold a teacher's probabilities, got {bad!r}")
+    if kind == "sigmoid":
+        return
+    if array.shape[-1] < 2:
+        raise BackendError(
+            f"output {name!r} has one value: its softmax is always 1 and cannot be trained",
+            hint="use activation=sigmoid for two classes",
+        )
+    sums = array.sum(-1, dtype=np.float64)
+    if not (np.abs(sums - 1.0) <= 1e-3).all():
+        bad = sums.flat[int(np.abs(sums - 1.0).argmax())]
+        raise BackendError(f"target {name!r} must hold probabilities that sum to 1, one sums to {bad:.6g}")
 
 
 def _sizes(nodes: Sequence[Node], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -128,18 +225,28 @@ def _sizes(nodes: Sequence[Node], arrays: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def check_objective(objective: Objective) -> None:
-    """BackendError for an objective that is not one of the two, or has settings out of range."""
-    if not isinstance(objective, CrossEntropy | MSE):
-        raise BackendError(f"objective {objective!r} is not supported; known: CrossEntropy, MSE")
-    if isinstance(objective, CrossEntropy) and not 0.0 <= objective.label_smoothing < 1.0:
+    """BackendError for an objective that is not one of the known ones, or has settings out of range."""
+    if not isinstance(objective, OBJECTIVES):
+        known = ", ".join(kind.__name__ for kind in OBJECTIVES)
+        raise BackendError(f"objective {objective!r} is not supported; known: {known}")
+    if isinstance(objective, CrossEntropy | WeightedCrossEntropy) and not 0.0 <= objective.label_smoothing < 1.0:
         raise BackendError(f"label_smoothing must be in [0, 1), got {objective.label_smoothing!r}")
+    if isinstance(objective, KL) and not (isfinite(objective.temperature) and objective.temperature > 0.0):
+        raise BackendError(f"temperature must be a number above 0, got {objective.temperature!r}")
+    if isinstance(objective, WeightedCrossEntropy):
+        given = objective.normalizer
+        if isinstance(given, str) and given not in NORMALIZERS:
+            raise BackendError(f"unknown normalizer {given!r}; a number is one too", hint=suggest(given, NORMALIZERS))
+        if not isinstance(given, str) and not (isfinite(given) and given > 0.0):
+            raise BackendError(f"a normalizer must be a number above 0, got {given!r}")
 
 
 def check_program(program: Program) -> None:
     """BackendError for settings of a run that are out of range."""
     check_objective(program.objective)
-    if program.batch_size < 1:
-        raise BackendError(f"batch_size must be at least 1, got {program.batch_size!r}")
+    for name, count in (("batch_size", program.batch_size), ("accumulate", program.accumulate)):
+        if count < 1:
+            raise BackendError(f"{name} must be at least 1, got {count!r}")
     schedule, optimizer = program.schedule, program.optimizer
     if schedule.kind not in SCHEDULES:
         raise BackendError(f"unknown schedule {schedule.kind!r}", hint=suggest(schedule.kind, SCHEDULES))
@@ -156,9 +263,49 @@ def check_program(program: Program) -> None:
     else:
         ranges |= {"beta1": (optimizer.beta1, 0.0, True), "beta2": (optimizer.beta2, 0.0, True)}
         ranges["eps"] = (optimizer.eps, 0.0, False)
+    if isinstance(optimizer, AdamW):
+        ranges["l1"] = (optimizer.l1, 0.0, False)
+    if program.stop is not None:
+        ranges |= _stop_ranges(program.stop)
     for name, (value, low, below_one) in ranges.items():
         if not (isfinite(value) and value >= low and (not below_one or value < 1.0)):
             raise BackendError(f"{name} must be {'in [0, 1)' if below_one else 'a number >= 0'}, got {value!r}")
+
+
+def check_validation(program: Program, given: object) -> None:
+    """BackendError for an early stop without validation data, or the other way round."""
+    if (program.stop is None) != (given is None):
+        have, lack = ("validation", "program.stop") if program.stop is None else ("program.stop", "validation")
+        hint = "start(Program(.., stop=EarlyStop()), inputs, targets, validation=(inputs, targets))"
+        raise BackendError(f"{have} was given without {lack}", hint=hint)
+
+
+def _stop_ranges(stop: EarlyStop) -> dict[str, tuple[float, float, bool]]:
+    return {
+        "stop.every": (stop.every, 0.0, False),
+        "stop.patience": (stop.patience, 0.0, False),
+        "stop.min_delta": (stop.min_delta, 0.0, False),
+    }
+
+
+def trained_names(frozen: Sequence[str], names: Iterable[str]) -> list[str]:
+    """The parameters that training changes: `names` without the frozen ones, in order.
+
+    An entry of `frozen` is a name, or a prefix that ends in ".". BackendError for one that fits nothing, and when
+    nothing is left to train.
+    """
+    every = list(names)
+    held: set[str] = set()
+    for entry in frozen:
+        found = [name for name in every if name == entry or (entry.endswith(".") and name.startswith(entry))]
+        if not found:
+            owners = [f"{name.rpartition('.')[0]}." for name in every]
+            raise BackendError(f"frozen {entry!r} fits no parameter", hint=suggest(entry, [*every, *owners]))
+        held.update(found)
+    left = [name for name in every if name not in held]
+    if held and not left:
+        raise BackendError(f"frozen={tuple(frozen)!r} leaves no parameter to train")
+    return left
 
 
 def check_state(given: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -6,7 +6,7 @@ opaque to the loop but for `step` and its arrays, which make resume exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +24,11 @@ class TrainState(Protocol):
 
     @property
     def step(self) -> int: ...
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the program's early stop has ended the run."""
+        ...
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything but data and weights that decides the future (moments, step)."""
@@ -51,12 +56,14 @@ class Model(Protocol):
 
     def forward(self, inputs: Arrays) -> dict[str, np.ndarray]: ...
 
+    def loss(self, inputs: Arrays, targets: Any, objective: Objective) -> float: ...
+
     def loss_and_grads(
-        self, inputs: Arrays, targets: Any, objective: Objective
+        self, inputs: Arrays, targets: Any, objective: Objective, frozen: Sequence[str] = ()
     ) -> tuple[float, dict[str, np.ndarray]]: ...
 
-    def start(self, program: Program, inputs: Arrays, targets: Any) -> TrainState: ...
+    def start(self, program: Program, inputs: Arrays, targets: Any, validation: Any = None) -> TrainState: ...
 
     def run(self, state: TrainState, steps: int) -> np.ndarray:
-        """Do `steps` steps without Python; returns the float64 loss of each step."""
+        """Do at most `steps` steps without Python (fewer when it stops early); the float64 loss of each."""
         ...

@@ -108,12 +108,17 @@ class Foreign(Model):
         """The outputs by name, probabilities where they are classes'. An estimator takes a data frame too."""
         return dict(self.inside.forward(inputs))
 
-    def loss_and_grads(self, inputs: Arrays, targets: Any, objective: Objective) -> tuple[float, dict[str, np.ndarray]]:
-        loss, grads = self._asked("loss_and_grads").loss_and_grads(inputs, targets, objective)
+    def loss(self, inputs: Arrays, targets: Any, objective: Objective) -> float:
+        return float(self._asked("loss_and_grads").loss(inputs, targets, objective))
+
+    def loss_and_grads(
+        self, inputs: Arrays, targets: Any, objective: Objective, frozen: Sequence[str] = ()
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        loss, grads = self._asked("loss_and_grads").loss_and_grads(inputs, targets, objective, frozen)
         return float(loss), dict(grads)
 
-    def start(self, program: Program, inputs: Arrays, targets: Any) -> TrainState:
-        state = self._asked("start").start(program, inputs, targets)
+    def start(self, program: Program, inputs: Arrays, targets: Any, validation: Any = None) -> TrainState:
+        state = self._asked("start").start(program, inputs, targets, validation)
         assert isinstance(state, TrainState)
         return state
 

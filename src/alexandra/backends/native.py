@@ -7,7 +7,7 @@ same bytes for any number of threads and for a row alone; they belong to an inst
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -15,22 +15,21 @@ from typing import Any
 import numpy as np
 
 from alexandra import _native
-from alexandra.backends.admit import Admission, check_program, check_state, refuse_ops
+from alexandra.backends.admit import Admission, check_program, check_state, refuse_ops, trained_names
+from alexandra.backends.native_program import LossTuple, given_gradients, kept_by, losses_of, settings_of
 from alexandra.backends.native_unsupported import UNSUPPORTED
+from alexandra.backends.stopping import BEST, STATE
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer, param_specs
 from alexandra.ir.graph import Graph, Node, TensorType
 from alexandra.ir.ops import COMPARISONS, OPS
 from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Objective, Program
-from alexandra.rng import derive
+from alexandra.objectives.spec import MSE, SGD, Objective, Program
 
 Arrays = dict[str, np.ndarray]
 NodeTuple = tuple[str, str, list[int], list[int], list[int], list[float]]
 
 PLANNED_ROWS = 128  # of inference: more rows run in chunks
-_KINDS = {"softmax": 0, "sigmoid": 1, "mse": 2}
-_DECAYS = {"constant": 0, "cosine": 1, "step": 2}
 _MOMENTS = ("m", "v")
 
 
@@ -56,7 +55,8 @@ class NativeModel:
         refuse_ops(self.admission.primitive, UNSUPPORTED, self.backend)
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
         with _engine_errors():
-            self._engine = _native.Engine([(n, list(s), True) for n, s in self._shapes.items()], threads, isa)
+            specs = [(n, list(s), n not in self.admission.untrained) for n, s in self._shapes.items()]
+            self._engine = _native.Engine(specs, threads, isa)
         self._max_rows, self._checkpoint = max_rows, checkpoint
         self._networks: dict[str, Any] = {}
         self._training = {"arena": 0, "gradients": 0, "optimizer": 0}
@@ -104,61 +104,128 @@ class NativeModel:
                 self._network(graph, types).forward(_inputs(graph, arrays), list(outputs.values()))
         return {node.name: outputs[node.name] for node in self.graph.outputs}
 
-    def loss_and_grads(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> tuple[float, Arrays]:
-        """The loss and its gradient by full parameter name; dropout is off."""
+    def loss(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> float:
+        """The loss alone, in chunks of `max_rows`; dropout is off."""
         arrays, rows = self.admission.inputs(inputs)
-        program = Program(objective, SGD(), batch_size=max(1, rows), shuffle=False)
-        trainer, _ = self._trainer(program, arrays, self.admission.targets(targets, objective, arrays, rows), False)
-        grads = self._empty()
+        wanted = self.admission.targets(targets, objective, arrays, rows)
+        evaluator, _ = self._evaluator(objective, arrays, wanted)
+        return float(evaluator.loss())
+
+    def loss_and_grads(
+        self, inputs: Mapping[str, Any], targets: Any, objective: Objective, frozen: Sequence[str] = ()
+    ) -> tuple[float, Arrays]:
+        """The loss and its gradient by full parameter name but for the frozen ones; dropout is off."""
+        arrays, rows = self.admission.inputs(inputs)
+        wanted = self.admission.targets(targets, objective, arrays, rows)
+        graph, types = self.admission.plan(arrays)
+        losses = losses_of(wanted, objective, self.admission.heads, _index(graph))
+        trainer, learned = self._gradients_only(graph, types, arrays, losses, frozen)
+        grads = self._empty(learned)
         with _engine_errors():
             loss = trainer.gradients(list(grads.values()))
-        return float(loss), grads
+        return float(loss), self.admission.with_untrained(grads, frozen)
 
-    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any) -> NativeState:
-        """A run at step 0. The engine reads the admitted arrays in place: do not change them while it lasts."""
+    def backward(
+        self, inputs: Mapping[str, Any], gradients: Mapping[str, Any], frozen: Sequence[str] = ()
+    ) -> tuple[Arrays, Arrays]:
+        """(gradients of the float inputs, of the parameters) of sum(gradient * value) over the named nodes.
+
+        `gradients` gives [rows, *shape] for outputs or for any layers: the ones above them cost nothing.
+        """
+        arrays, rows = self.admission.inputs(inputs)
+        graph, types = self.admission.plan(arrays)
+        losses = given_gradients(self.admission.seeds(gradients, arrays, rows), _index(graph))
+        trainer, learned = self._gradients_only(graph, types, arrays, losses, frozen, through=True)
+        grads = self._empty(learned)
+        names = [node.name for node in graph.nodes if node.op == "input"]
+        d_inputs = {}
+        with _engine_errors():
+            trainer.gradients(list(grads.values()))
+            for number, name in enumerate(names):
+                if arrays[name].dtype == np.float32:
+                    d_inputs[name] = np.empty(arrays[name].shape, np.float32)
+                    trainer.input_gradient(number, d_inputs[name])
+        return d_inputs, self.admission.with_untrained(grads, frozen)
+
+    def start(
+        self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None
+    ) -> NativeState:
+        """A run at step 0; `validation` is (inputs, targets) for `program.stop`.
+
+        The engine reads the admitted arrays in place: do not change them while the run lasts.
+        """
         check_program(program)
         arrays, rows = self.admission.inputs(inputs)
         wanted = self.admission.targets(targets, program.objective, arrays, rows)
-        trainer, kept = self._trainer(program, arrays, wanted, True)
-        self._training["optimizer"] = 4 * self._engine.floats * trainer.num_moments
-        return NativeState(self, trainer, kept)
+        held = self.admission.validation(program, validation)
+        evaluator, kept = self._evaluator(program.objective, *held) if held else (None, [])
+        graph, types = self.admission.plan(arrays)
+        losses = losses_of(wanted, program.objective, self.admission.heads, _index(graph))
+        drops = any(node.op == "dropout" for node in graph.nodes)
+        settings = settings_of(program, [node.name for node in graph.nodes] if drops else [])
+        settings.checkpoint = self._checkpoint
+        learned = self._learned(program.frozen)
+        settings.set_wishes(self._held(learned), [], False)
+        data = _inputs(graph, arrays)
+        with _engine_errors():
+            trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses, evaluator)
+        self._count(trainer)
+        self._training["optimizer"] = 4 * trainer.learned_floats * trainer.num_moments
+        return NativeState(self, trainer, learned, [*data, *kept_by(losses), *kept])
 
-    def run(self, state: NativeState, steps: int) -> np.ndarray:
-        """`steps` steps without Python; the float64 loss of each, taken before its update.
+    def run(
+        self, state: NativeState, steps: int, progress: Callable[[int, float], object] | None = None
+    ) -> np.ndarray:
+        """At most `steps` steps without Python; the float64 loss of each, taken before its update.
 
-        BackendError names the step whose loss is not finite; that step changes nothing.
+        Fewer when the program's early stop ends the run (`state.stopped`). Some twenty times a second Ctrl-C is
+        heard and `progress(step, loss)` is called; an exception of either ends the run after a whole step, and
+        another call goes on from there. BackendError names the step whose loss is not finite; it changes nothing.
         """
         if state.model is not self:
             raise BackendError("this run was started by another model", hint="start it with model.start(...)")
-        losses = np.zeros(steps, np.float64)
-        with _engine_errors("lower the learning rate, clip the gradient (clip_norm=1.0) or look for huge values"):
-            state.trainer.run(losses)
-        return losses
+        return state.advance(steps, progress)
 
-    def _trainer(
-        self, program: Program, arrays: Arrays, targets: Arrays, dropout: bool
-    ) -> tuple[Any, list[np.ndarray]]:
-        """An engine's trainer over these arrays, and the arrays that must live as long as it."""
-        graph, types = self.admission.plan(arrays)
-        index = {node.name: i for i, node in enumerate(graph.nodes)}
-        inputs = _inputs(graph, arrays)
-        losses = []
-        for name, target in targets.items():
-            kind, place = self.admission.heads[name]
-            kind, place = ("mse", name) if isinstance(program.objective, MSE) else (kind or "softmax", place)
-            kept = np.ascontiguousarray(target, np.int32 if kind == "softmax" else np.float32)
-            smoothing = program.objective.label_smoothing if isinstance(program.objective, CrossEntropy) else 0.0
-            losses.append((_KINDS[kind], index[place], smoothing, kept))
-        settings = _program(program)
+    def _gradients_only(
+        self,
+        graph: Graph,
+        types: Mapping[str, TensorType],
+        arrays: Arrays,
+        losses: list[LossTuple],
+        frozen: Sequence[str],
+        *,
+        through: bool = False,
+    ) -> tuple[Any, list[str]]:
+        """A trainer of one batch without dropout, and what learns; `through`: with the gradients of the inputs."""
+        learned = self._learned(frozen)
+        rows = len(next(iter(arrays.values())))
+        settings = settings_of(Program(MSE(), SGD(), batch_size=max(1, rows), shuffle=False), [])
         settings.checkpoint = self._checkpoint
-        if dropout and any(node.op == "dropout" for node in graph.nodes):
-            for node in graph.nodes:
-                stream = derive(program.seed, "dropout", node.name)
-                settings.add_dropout(stream.key, stream.nonce)
+        settings.set_wishes(self._held(learned), [loss[1] for loss in losses] if through else [], through)
+        data = _inputs(graph, arrays)
         with _engine_errors():
-            trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, inputs, losses)
-        self._training |= {"arena": 4 * trainer.arena_floats, "gradients": 4 * self._engine.floats}
-        return trainer, [*inputs, *(loss[3] for loss in losses)]
+            trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses)
+        self._count(trainer)
+        return trainer, learned
+
+    def _evaluator(self, objective: Objective, arrays: Arrays, targets: Arrays) -> tuple[Any, list[np.ndarray]]:
+        """The loss of these rows as the engine computes it, and the arrays that must live as long."""
+        graph, types = self.admission.plan(arrays)
+        losses, data = losses_of(targets, objective, self.admission.heads, _index(graph)), _inputs(graph, arrays)
+        with _engine_errors():
+            nodes = self._nodes(graph, types)
+            evaluator = _native.Evaluator(self._engine, nodes, data, losses, min(self._max_rows, len(data[0])))
+        return evaluator, [*data, *kept_by(losses)]
+
+    def _learned(self, frozen: Sequence[str]) -> list[str]:
+        """The parameters that have a gradient, in the graph's order."""
+        return [name for name in trained_names(frozen, self._shapes) if name not in self.admission.untrained]
+
+    def _held(self, learned: Sequence[str]) -> list[int]:
+        return [i for i, name in enumerate(self._shapes) if name not in set(learned)]
+
+    def _count(self, trainer: Any) -> None:
+        self._training |= {"arena": 4 * trainer.arena_floats, "gradients": 4 * trainer.gradient_floats}
 
     def _network(self, graph: Graph, types: Mapping[str, TensorType]) -> Any:
         """The planned inference network of these shapes."""
@@ -169,12 +236,12 @@ class NativeModel:
         return self._networks[graph.spec_hash]
 
     def _nodes(self, graph: Graph, types: Mapping[str, TensorType]) -> list[NodeTuple]:
-        index = {node.name: i for i, node in enumerate(graph.nodes)}
+        index = _index(graph)
         params = {name: i for i, name in enumerate(self._shapes)}
         return [_node(node, types, index, params) for node in graph.nodes]
 
-    def _empty(self) -> Arrays:
-        return {name: np.empty(shape, np.float32) for name, shape in self._shapes.items()}
+    def _empty(self, names: Iterable[str] | None = None) -> Arrays:
+        return {name: np.empty(self._shapes[name], np.float32) for name in (self._shapes if names is None else names)}
 
     def _read(self, read: Any) -> Arrays:
         arrays = self._empty()
@@ -186,29 +253,70 @@ class NativeModel:
 
 
 class NativeState:
-    """A run in progress: the engine's trainer, and the data that it reads. It trains the weights of `model`."""
+    """A run in progress: the engine's trainer, and the data that it reads. It trains the weights of `model`.
 
-    def __init__(self, model: NativeModel, trainer: Any, kept: list[np.ndarray]) -> None:
-        self.model, self.trainer, self._kept = model, trainer, kept
+    `looks` are (step, validation loss) of early stopping since the run was made or restored.
+    """
+
+    def __init__(self, model: NativeModel, trainer: Any, learned: list[str], kept: list[np.ndarray]) -> None:
+        self.model, self.trainer, self._learned, self._kept = model, trainer, learned, kept
+        self._watches = trainer.look_every > 0
+        self.looks: list[tuple[int, float]] = []
 
     @property
     def step(self) -> int:
         return int(self.trainer.step)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the program's early stop has ended the run."""
+        return bool(self.trainer.watch[3])
+
+    @property
+    def best(self) -> Arrays:
+        """The weights of early stopping's best look; those of now before the first one."""
+        if self._watches and self.trainer.watch[1]:
+            return self.model._read(self.trainer.read_best)
+        return dict(self.model.weights)
+
+    @property
+    def best_step(self) -> int:
+        """After how many steps the best look was, 0 before one."""
+        return int(self.trainer.watch[1])
+
+    def advance(self, steps: int, progress: Callable[[int, float], object] | None) -> np.ndarray:
+        """What `NativeModel.run` does."""
+        losses = np.zeros(steps, np.float64)
+        looks = np.zeros(2 * (steps // self.trainer.look_every + 1) if self._watches else 0, np.float64)
+        with _engine_errors("lower the learning rate, clip the gradient (clip_norm=1.0) or look for huge values"):
+            done, seen = self.trainer.run(losses, looks, progress)
+        self.looks += [(int(step), float(loss)) for step, loss in looks[: 2 * seen].reshape(-1, 2)]
+        return losses[:done]
+
     def arrays(self) -> Arrays:
-        """Step and moments, as copies: "step", "m/<parameter>", "v/<parameter>"."""
+        """Step, moments and early stopping's, as copies: "step", "m/<parameter>", "v/<parameter>", "best/<..>"."""
         result = {"step": np.array(self.step, np.int64)}
         for which, kind in enumerate(_MOMENTS[: self.trainer.num_moments]):
-            moment = self.model._read(lambda arrays, which=which: self.trainer.read_moment(which, arrays))
+            moment = self.model._empty(self._learned)
+            self.trainer.read_moment(which, list(moment.values()))
             result |= {f"{kind}/{name}": array for name, array in moment.items()}
+        if self._watches:
+            result[STATE] = np.array(self.trainer.watch, np.float64)
+            result |= {f"{BEST}{name}": array for name, array in self.best.items()}
         return result
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue where `arrays()` was taken; the weights of that moment are the model's business (`load`)."""
         check_state(arrays, {name: array.shape for name, array in self.arrays().items()})
         for which, kind in enumerate(_MOMENTS[: self.trainer.num_moments]):
-            moment = {name: arrays[f"{kind}/{name}"] for name in self.model.weights}
-            self.model._write(lambda values, which=which: self.trainer.write_moment(which, values), moment)
+            moment = [np.array(arrays[f"{kind}/{name}"], np.float32, order="C") for name in self._learned]
+            self.trainer.write_moment(which, moment)
+        if self._watches:
+            loss, step, waited, stopped = (float(value) for value in arrays[STATE])
+            self.trainer.set_watch(loss, int(step), int(waited), bool(stopped))
+            best = {name: arrays[BEST + name] for name in self.model.weights}
+            self.model._write(self.trainer.write_best, best)
+            self.looks = []
         self.trainer.step = int(arrays["step"])
 
 
@@ -219,6 +327,11 @@ def _engine_errors(hint: str = "") -> Iterator[None]:
         yield
     except _native.EngineError as error:
         raise BackendError(str(error), hint=hint) from None
+
+
+def _index(graph: Graph) -> dict[str, int]:
+    """The number of each node in the plan."""
+    return {node.name: i for i, node in enumerate(graph.nodes)}
 
 
 def _inputs(graph: Graph, arrays: Arrays) -> list[np.ndarray]:
@@ -260,25 +373,3 @@ def _number(node: Node, name: str) -> float:
 def _numbers(given: TensorType) -> tuple[int, ...]:
     assert all(isinstance(dim, int) for dim in given.shape) and prod(map(int, given.shape)) > 0
     return tuple(int(dim) for dim in given.shape)
-
-
-def _program(program: Program) -> Any:
-    """`program` in numbers."""
-    settings, rule, schedule = _native.Program(), program.optimizer, program.schedule
-    settings.set_optimizer(0 if isinstance(rule, SGD) else 2 if isinstance(rule, AdamW) else 1)
-    settings.lr, settings.weight_decay = rule.lr, rule.weight_decay
-    if isinstance(rule, SGD):
-        settings.momentum = rule.momentum
-    else:
-        settings.beta1, settings.beta2, settings.eps = rule.beta1, rule.beta2, rule.eps
-    settings.set_decay(_DECAYS[schedule.kind])
-    settings.warmup_steps, settings.total_steps = schedule.warmup_steps, schedule.total_steps
-    settings.every, settings.final_factor, settings.decay_factor = (
-        max(1, schedule.every),
-        schedule.final,
-        schedule.decay,
-    )
-    settings.batch_size, settings.clip_norm, settings.shuffle = program.batch_size, program.clip_norm, program.shuffle
-    order = derive(program.seed, "shuffle")
-    settings.set_order(order.key, order.nonce)
-    return settings

@@ -7,7 +7,7 @@ reference within 1e-5 * max(1, |b|); unlike the native engine's they may depend 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexandra.backends.admit import Admission, check_program, refuse_ops
+from alexandra.backends.admit import Admission, check_program, refuse_ops, trained_names
 from alexandra.backends.native_unsupported import UNSUPPORTED
+from alexandra.backends.noise import noise, noisy
 from alexandra.backends.pytorch_run import (
+    Place,
     Tensors,
     TorchRun,
     array_of,
     check_owner,
-    loss_of,
+    losses_of,
     tensors_of,
     threads_of,
 )
@@ -35,7 +37,6 @@ from alexandra.ir.graph import Graph, Node, TensorType
 from alexandra.ir.weights import WeightSet, initialise
 from alexandra.nn.graph_module import GraphModule
 from alexandra.objectives.spec import MSE, Objective, Program
-from alexandra.rng import derive
 
 Arrays = dict[str, np.ndarray]
 
@@ -125,35 +126,72 @@ class TorchModel:
             outputs = self.module(tensors_of(arrays, self.device))
             return {node.name: array_of(outputs[node.name]) for node in self.graph.outputs}
 
-    def loss_and_grads(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> tuple[float, Arrays]:
-        """The loss and its gradient by full parameter name; dropout is off."""
+    def loss_and_grads(
+        self, inputs: Mapping[str, Any], targets: Any, objective: Objective, frozen: Sequence[str] = ()
+    ) -> tuple[float, Arrays]:
+        """The loss and its gradient by full parameter name but for the frozen ones; dropout is off."""
         arrays, rows = self.admission.inputs(inputs)
         wanted = self.admission.targets(targets, objective, arrays, rows)
         self._plan(arrays, rows)
-        parameters = dict(self.module.named_parameters())
+        parameters = self._trained(frozen)
         with threads_of(self.threads):
             values = self.module.values(tensors_of(arrays, self.device))
-            loss = self._loss(values, tensors_of(wanted, self.device), objective)
+            answers = tensors_of(wanted, self.device)
+            loss = self._loss(values, answers, answers, objective)
             grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
-        by_name = dict(zip(parameters, grads, strict=True))
-        return float(loss.detach()), {name: array_of(by_name[name]) for name in param_specs(self.graph)}
+        found = {name: array_of(g) for name, g in zip(parameters, grads, strict=True)}
+        return float(loss.detach()), self.admission.with_untrained(found, frozen)
 
-    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any) -> TorchRun:
-        """A run at step 0 over copies of these rows."""
+    def loss(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> float:
+        """The loss alone; dropout is off."""
+        arrays, rows = self.admission.inputs(inputs)
+        wanted = self.admission.targets(targets, objective, arrays, rows)
+        return self._loss_alone(tensors_of(arrays, self.device), tensors_of(wanted, self.device), objective)
+
+    def backward(
+        self, inputs: Mapping[str, Any], gradients: Mapping[str, Any], frozen: Sequence[str] = ()
+    ) -> tuple[Arrays, Arrays]:
+        """(gradients of the float inputs, of the parameters) of sum(gradient * value) over the named nodes.
+
+        `gradients` gives [rows, *shape] for outputs or for any layers: the ones above them cost nothing.
+        """
+        arrays, rows = self.admission.inputs(inputs)
+        seeds = self.admission.seeds(gradients, arrays, rows)
+        self._plan(arrays, rows)
+        parameters, tensors = self._trained(frozen), tensors_of(arrays, self.device)
+        floats = {name: tensor.requires_grad_() for name, tensor in tensors.items() if tensor.is_floating_point()}
+        with threads_of(self.threads):
+            values, given = self.module.values(tensors), tensors_of(seeds, self.device)
+            total = torch.stack([(values[name] * seed).sum() for name, seed in given.items()]).sum()
+            wanted = [*floats.values(), *parameters.values()]
+            grads = [array_of(g) for g in torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)]
+        found = dict(zip(parameters, grads[len(floats) :], strict=True))
+        return dict(zip(floats, grads, strict=False)), self.admission.with_untrained(found, frozen)
+
+    def start(
+        self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None
+    ) -> TorchRun:
+        """A run at step 0 over copies of these rows; `validation` is (inputs, targets) for `program.stop`."""
         check_program(program)
         arrays, rows = self.admission.inputs(inputs)
         wanted = self.admission.targets(targets, program.objective, arrays, rows)
+        held = self.admission.validation(program, validation)
         types = self._plan(arrays, min(rows, program.batch_size))
         self._moments = num_moments(program.optimizer)
-        dropouts = [(node, types[node.name]) for node in self.admission.primitive.nodes if node.op == "dropout"]
+        sources = [(node, types[node.name]) for node in noisy(self.admission.primitive)]
 
-        def loss(batch: Tensors, answers: Tensors, step: int) -> Tensor:
+        def loss(batch: Tensors, answers: Tensors, place: Place) -> Tensor:
             size = len(next(iter(batch.values())))
-            masks = {node.name: self._mask(program.seed, node, given, (step, size)) for node, given in dropouts}
-            return self._loss(self.module.values(batch, masks), answers, program.objective)
+            masks = {node.name: self._mask(program.seed, (node, given), place, size) for node, given in sources}
+            return self._loss(self.module.values(batch, masks), answers, place.targets, program.objective)
 
+        def valid() -> float:
+            assert aside is not None
+            return self._loss_alone(*aside, program.objective)
+
+        aside = (tensors_of(held[0], self.device), tensors_of(held[1], self.device)) if held else None
         data = tensors_of(arrays, self.device), tensors_of(wanted, self.device)
-        return TorchRun(self, program, dict(self.module.named_parameters()), data, loss)
+        return TorchRun(self, program, (self._trained(program.frozen), {}), data, loss, valid)
 
     def run(self, state: TorchRun, steps: int) -> np.ndarray:
         """`steps` steps of the run; the float64 loss of each step, taken before its update."""
@@ -168,19 +206,25 @@ class TorchModel:
         self._arena = max(self._arena, BYTES_PER_VALUE["torch"] * rows * values)
         return types
 
-    def _loss(self, values: Tensors, targets: Tensors, objective: Objective) -> Tensor:
-        """The losses of all outputs, added."""
-        losses = []
-        for name, target in targets.items():
-            kind, place = self.admission.heads[name]
-            losses.append(loss_of(values[name if isinstance(objective, MSE) else place], target, objective, kind))
-        return torch.stack(losses).sum()
+    def _trained(self, frozen: Sequence[str]) -> Tensors:
+        """The parameters that are not frozen, in the graph's order."""
+        parameters = dict(self.module.named_parameters())
+        names = trained_names(frozen, param_specs(self.graph))
+        return {name: parameters[name] for name in names if name not in self.admission.untrained}
 
-    def _mask(self, seed: int, node: Node, given: TensorType, place: tuple[int, int]) -> Tensor:
-        """Keep where uniform >= rate, scaled by 1 / (1 - rate); `place` is the step and the number of rows."""
-        (step, rows), rate = place, node.attrs["rate"]
-        assert isinstance(rate, float)
-        shape = rows, *(int(dim) for dim in given.shape)
-        uniform = derive(seed, "dropout", node.name).at(step).uniform(prod(shape))
-        mask = np.where(uniform >= rate, 1.0 / (1.0 - rate), 0.0).astype(np.float32)
-        return torch.tensor(mask.reshape(shape), device=self.device)
+    def _loss(self, values: Tensors, targets: Tensors, whole: Tensors, objective: Objective) -> Tensor:
+        """The losses of all outputs, added; `whole` are the targets of the update that `targets` are a part of."""
+        heads = self.admission.heads
+        read = {name: values[name if isinstance(objective, MSE) else place] for name, (_, place) in heads.items()}
+        return losses_of(read, targets, whole, objective, {name: kind for name, (kind, _) in heads.items()})
+
+    def _loss_alone(self, inputs: Tensors, targets: Tensors, objective: Objective) -> float:
+        with torch.inference_mode(), threads_of(self.threads):
+            return float(self._loss(self.module.values(inputs), targets, targets, objective))
+
+    def _mask(self, seed: int, given: tuple[Node, TensorType], place: Place, rows: int) -> Tensor:
+        """The noise of a node for `rows` rows of an update."""
+        node, kind = given
+        shape = rows, *(int(dim) for dim in kind.shape)
+        drawn = noise(seed, node, (place.step, place.first), shape)
+        return torch.tensor(drawn.astype(np.float32), device=self.device)

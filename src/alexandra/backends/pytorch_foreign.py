@@ -16,8 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alexandra.backends.admit import admit_inputs, admit_targets, check_program
-from alexandra.backends.pytorch_run import Tensors, TorchRun, array_of, check_owner, loss_of, tensors_of, threads_of
+from alexandra.backends.admit import admit_inputs, admit_targets, check_program, check_validation, trained_names
+from alexandra.backends.pytorch_run import (
+    Place,
+    Tensors,
+    TorchRun,
+    array_of,
+    check_owner,
+    losses_of,
+    tensors_of,
+    threads_of,
+)
 from alexandra.backends.reference_optim import num_moments
 from alexandra.backends.trust import require_trust
 from alexandra.errors import BackendError, StorageError, WeightsError
@@ -85,18 +94,33 @@ class ForeignModule:
             raw = self._raw(tensors_of(arrays, self.device))
             return {name: array_of(_read(value, self.outputs[name]).float()) for name, value in raw.items()}
 
-    def loss_and_grads(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> tuple[float, Arrays]:
+    def loss_and_grads(
+        self, inputs: Mapping[str, Any], targets: Any, objective: Objective, frozen: Sequence[str] = ()
+    ) -> tuple[float, Arrays]:
         """The loss and its gradient by the names of the parameters that require one; evaluation mode."""
         arrays, _ = admit_inputs(self.inputs, inputs)
-        parameters = self._trainable()
+        parameters = self._trained(frozen)
         with threads_of(self.threads), self._mode(training=False):
             raw = self._raw(tensors_of(arrays, self.device))
             wanted = self._targets(targets, objective, {name: tuple(value.shape) for name, value in raw.items()})
-            loss = self._loss(raw, tensors_of(wanted, self.device), objective)
+            answers = tensors_of(wanted, self.device)
+            loss = self._loss(raw, answers, answers, objective)
             grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
         return float(loss.detach()), {name: array_of(g) for name, g in zip(parameters, grads, strict=True)}
 
-    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any) -> TorchRun:
+    def loss(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> float:
+        """The loss alone; evaluation mode."""
+        arrays, _ = admit_inputs(self.inputs, inputs)
+        data = tensors_of(arrays, self.device)
+        with torch.inference_mode(), threads_of(self.threads), self._mode(training=False):
+            raw = self._raw(data)
+            wanted = self._targets(targets, objective, {name: tuple(value.shape) for name, value in raw.items()})
+            answers = tensors_of(wanted, self.device)
+            return float(self._loss(raw, answers, answers, objective))
+
+    def start(
+        self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None
+    ) -> TorchRun:
         """A run at step 0 over copies of these rows, in training mode.
 
         What the module draws itself (dropout) comes from torch's generator under derive(seed, "dropout").at(step).
@@ -110,13 +134,19 @@ class ForeignModule:
         wanted = self._targets(targets, program.objective, shapes)
         self._moments = num_moments(program.optimizer)
         stream = derive(program.seed, "dropout")
+        check_validation(program, validation)
 
-        def loss(batch: Tensors, answers: Tensors, step: int) -> Tensor:
-            with _seeded(stream.at(step).integer(), self.device):
-                return self._loss(self._raw(batch), answers, program.objective)
+        def loss(batch: Tensors, answers: Tensors, place: Place) -> Tensor:
+            drawn = derive(program.seed, "dropout", place.first) if place.first else stream
+            with _seeded(drawn.at(place.step).integer(), self.device):
+                return self._loss(self._raw(batch), answers, place.targets, program.objective)
 
-        buffers = dict(self.module.named_buffers())
-        return TorchRun(self, program, self._trainable(), (data, tensors_of(wanted, self.device)), loss, buffers)
+        def valid() -> float:
+            held_inputs, held_targets = validation
+            return self.loss(held_inputs, held_targets, program.objective)
+
+        tensors = self._trained(program.frozen), dict(self.module.named_buffers())
+        return TorchRun(self, program, tensors, (data, tensors_of(wanted, self.device)), loss, valid)
 
     def run(self, state: TorchRun, steps: int) -> np.ndarray:
         check_owner(state, self)
@@ -199,13 +229,14 @@ class ForeignModule:
                     )
         return admit_targets(targets, objective, self.outputs, shapes)
 
-    def _loss(self, raw: Tensors, targets: Tensors, objective: Objective) -> Tensor:
-        losses = []
-        for name, target in targets.items():
-            value = _read(raw[name], self.outputs[name]) if isinstance(objective, MSE) else raw[name]
-            wanted = target.to(value.dtype) if target.is_floating_point() else target
-            losses.append(loss_of(value, wanted, objective, self.outputs[name]))
-        return torch.stack(losses).sum()
+    def _loss(self, raw: Tensors, targets: Tensors, whole: Tensors, objective: Objective) -> Tensor:
+        read = {n: _read(v, self.outputs[n]) if isinstance(objective, MSE) else v for n, v in raw.items()}
+        targets, whole = ({k: _typed_as(v, raw) for k, v in group.items()} for group in (targets, whole))
+        return losses_of(read, targets, whole, objective, self.outputs)
+
+    def _trained(self, frozen: Sequence[str]) -> Tensors:
+        parameters = self._trainable()
+        return {name: parameters[name] for name in trained_names(frozen, parameters)}
 
     def _trainable(self) -> Tensors:
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -223,6 +254,11 @@ class ForeignModule:
         finally:
             for child, mode in before.items():
                 child.training = mode
+
+
+def _typed_as(target: Tensor, raw: Tensors) -> Tensor:
+    """Numbers in the type of the module's results; class indices as they are."""
+    return target.to(next(iter(raw.values())).dtype) if target.is_floating_point() else target
 
 
 def _read(value: Tensor, reading: str) -> Tensor:

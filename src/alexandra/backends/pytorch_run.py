@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -16,14 +17,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexandra.backends.admit import check_state
+from alexandra.backends.admit import WEIGHTS, check_state
 from alexandra.backends.reference_optim import CLIP_EPS, num_moments, schedule_factor
+from alexandra.backends.stopping import Watch
 from alexandra.errors import BackendError
-from alexandra.objectives.spec import SGD, Adam, AdamW, CrossEntropy, Objective, Optimizer, Program
+from alexandra.objectives.spec import (
+    KL,
+    MSE,
+    SGD,
+    Adam,
+    AdamW,
+    Objective,
+    Optimizer,
+    Program,
+    WeightedCrossEntropy,
+)
 from alexandra.rng import derive
 
 Tensors = dict[str, Tensor]
-LossOf = Callable[[Tensors, Tensors, int], Tensor]  # (inputs, targets of a batch, step) -> the loss
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a micro-batch stands: its step, its first row within the update, and all targets of that update."""
+
+    step: int
+    first: int
+    targets: Tensors
+
+
+LossOf = Callable[[Tensors, Tensors, Place], Tensor]  # (inputs, targets, place of a batch) -> its part
 
 
 @contextmanager
@@ -53,14 +76,56 @@ def array_of(tensor: Tensor) -> np.ndarray:
     return np.array(tensor.detach().cpu().numpy(), order="C")
 
 
-def loss_of(values: Tensor, target: Tensor, objective: Objective, kind: str | None) -> Tensor:
-    """The mean loss of one output: of logits for cross-entropy (`kind` "sigmoid", else softmax), of values for MSE."""
-    if not isinstance(objective, CrossEntropy):
-        return F.mse_loss(values, target)
+def losses_of(
+    values: Tensors, targets: Tensors, whole: Tensors, objective: Objective, kinds: Mapping[str, str | None]
+) -> Tensor:
+    """The losses of all outputs added: the terms of `targets` over the normalisers of `whole`, an update's targets.
+
+    `values` by output are logits for cross-entropy and distillation (`kinds` "sigmoid", else softmax), and the
+    output itself for MSE.
+    """
+    losses = []
+    for name, kind in kinds.items():
+        terms, weights = _terms(values[name], targets[name], objective, kind), targets.get(name + WEIGHTS)
+        norm = _norm(whole[name], whole.get(name + WEIGHTS), objective, kind)
+        if weights is not None:
+            idle = ~whole[name + WEIGHTS].any()
+            losses.append(torch.where(idle, 0.0, (terms * weights).sum() / torch.where(idle, 1.0, norm)))
+        else:
+            losses.append(terms.sum() / norm)
+    return torch.stack(losses).sum()
+
+
+def _terms(values: Tensor, target: Tensor, objective: Objective, kind: str | None) -> Tensor:
+    """One per row and position, and per component for sigmoid and MSE."""
+    if isinstance(objective, MSE):
+        return (values - target) ** 2
+    if isinstance(objective, KL):
+        z, p = values / objective.temperature, target.to(values.dtype)
+        if kind == "sigmoid":
+            known = torch.special.xlogy(p, p) + torch.special.xlogy(1.0 - p, 1.0 - p)
+            each = known + F.binary_cross_entropy_with_logits(z, p, reduction="none")
+        else:
+            each = (torch.special.xlogy(p, p) - p * F.log_softmax(z, -1)).sum(-1)
+        return torch.mul(each, objective.temperature**2)
     smoothing = objective.label_smoothing
     if kind == "sigmoid":
-        return F.binary_cross_entropy_with_logits(values, target * (1.0 - smoothing) + smoothing / 2.0)
-    return F.cross_entropy(values.reshape(-1, values.shape[-1]), target.reshape(-1), label_smoothing=smoothing)
+        wanted = target * (1.0 - smoothing) + smoothing / 2.0
+        return F.binary_cross_entropy_with_logits(values, wanted, reduction="none")
+    flat = values.reshape(-1, values.shape[-1])
+    return F.cross_entropy(flat, target.reshape(-1), reduction="none", label_smoothing=smoothing).reshape(target.shape)
+
+
+def _norm(target: Tensor, weights: Tensor | None, objective: Objective, kind: str | None) -> Tensor:
+    """As `reference_optim.norm_of`."""
+    if isinstance(objective, WeightedCrossEntropy) and objective.normalizer == "weights":
+        assert weights is not None
+        total = weights.sum(dtype=torch.float64).to(weights.dtype)
+        return total.masked_fill(total <= 0.0, torch.nan)
+    if isinstance(objective, WeightedCrossEntropy) and not isinstance(objective.normalizer, str):
+        return torch.tensor(objective.normalizer, device=target.device)
+    count = target.numel() // (target.shape[-1] if isinstance(objective, KL) and kind != "sigmoid" else 1)
+    return torch.tensor(float(count), device=target.device)
 
 
 def clipped(grads: Sequence[Tensor], clip_norm: float) -> Sequence[Tensor]:
@@ -82,7 +147,10 @@ def update(rule: Optimizer, lr: float, t: int, w: Tensor, g: Tensor, moments: Se
     if isinstance(rule, Adam):
         g = g.add(w, alpha=rule.weight_decay)
     elif isinstance(rule, AdamW) and w.ndim >= 2:
+        pull = torch.sign(w) if rule.l1 else None
         w.mul_(1.0 - lr * rule.weight_decay)
+        if pull is not None:
+            w.sub_(pull, alpha=lr * rule.l1)
     m.lerp_(g, 1.0 - rule.beta1)
     v.mul_(rule.beta2).addcmul_(g, g, value=1.0 - rule.beta2)
     deviation = (v / (1.0 - rule.beta2 ** (t + 1))).sqrt_().add_(rule.eps)
@@ -93,17 +161,19 @@ class TorchRun:
     """A run in progress: program, data, moments and the step counter. It trains `parameters` in place.
 
     `buffers` are what else training changes (running means of a foreign module); they are part of the state.
+    `valid` gives the validation loss when the program's early stop wants one.
     """
 
     def __init__(
         self,
         model: object,
         program: Program,
-        parameters: Mapping[str, Tensor],
+        tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
         data: tuple[Tensors, Tensors],
         loss: LossOf,
-        buffers: Mapping[str, Tensor] | None = None,
+        valid: Callable[[], float] | None = None,
     ) -> None:
+        parameters, buffers = tensors
         self.model, self.program, self._parameters, self._loss = model, program, dict(parameters), loss
         self._inputs, self._targets = data
         first = next(iter(self._inputs.values()))
@@ -117,48 +187,100 @@ class TorchRun:
             for name, tensor in self._parameters.items()
         }
         self._kinds = kinds
-        self._state |= {f"buffers/{name}": tensor for name, tensor in (buffers or {}).items()}
+        self._buffers = {f"buffers/{name}": tensor for name, tensor in buffers.items()}
+        self._state |= self._buffers
+        self._valid = valid
+        self.watch = Watch(program.stop, ceil(self._rows / program.update_rows)) if program.stop else None
 
     @property
     def step(self) -> int:
         return self._step
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the program's early stop has ended the run."""
+        return self.watch is not None and self.watch.stopped
+
+    @property
+    def looks(self) -> list[tuple[int, float]]:
+        """(step, validation loss) of early stopping since the run was made or restored."""
+        return self.watch.looks if self.watch else []
+
+    @property
+    def best_step(self) -> int:
+        """After how many steps the best look was, 0 before one."""
+        return self.watch.best_step if self.watch else 0
+
+    @property
+    def best(self) -> dict[str, np.ndarray]:
+        """The weights of early stopping's best look; those of now before the first one."""
+        return self.watch.best if self.watch and self.watch.best_step else self._now()
+
     def arrays(self) -> dict[str, np.ndarray]:
-        """Step, moments and buffers, as copies: "step", "m/<parameter>", "v/<parameter>", "buffers/<name>"."""
-        return {"step": np.array(self._step, np.int64), **{k: array_of(v) for k, v in self._state.items()}}
+        """Step, moments, buffers and early stopping's, as copies: "step", "m/<parameter>", "buffers/<name>", .."""
+        watched = self.watch.arrays(self._now()) if self.watch else {}
+        return {"step": np.array(self._step, np.int64), **{k: array_of(v) for k, v in self._state.items()}, **watched}
 
     @torch.no_grad()
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue where `arrays()` was taken; the weights of that moment are the model's business (`load`)."""
-        check_state(arrays, {"step": (), **{name: tuple(tensor.shape) for name, tensor in self._state.items()}})
+        check_state(arrays, {name: array.shape for name, array in self.arrays().items()})
         for name, tensor in self._state.items():
             tensor.copy_(torch.tensor(np.asarray(arrays[name])))
         self._step = int(arrays["step"])
+        if self.watch:
+            self.watch.restore(arrays)
 
     def advance(self, steps: int) -> np.ndarray:
-        """`steps` steps; the float64 loss of each, taken before its update."""
-        losses = [self._one() for _ in range(steps)]
+        """At most `steps` steps (fewer when it stops early); the float64 loss of each, taken before its update."""
+        losses: list[Tensor] = []
+        while len(losses) < steps and not self.stopped:
+            losses.append(self._one())
+            if self.watch and self._valid and self.watch.due(self._step):
+                self.watch.look(self._step, self._valid(), self._now)
+                if self.watch.stopped and self.watch.stop.restore_best:
+                    self._take(self.watch.best)
         return array_of(torch.stack(losses).double()) if losses else np.zeros(0)
 
     def _one(self) -> Tensor:
         program, t = self.program, self._step
-        index = self._batch(t)
-        inputs = {name: tensor.index_select(0, index) for name, tensor in self._inputs.items()}
-        targets = {name: tensor.index_select(0, index) for name, tensor in self._targets.items()}
-        loss = self._loss(inputs, targets, t)
-        parameters = list(self._parameters.values())
-        grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        loss, grads = self._gradients(self._batch(t))
         lr = program.optimizer.lr * schedule_factor(program.schedule, t)
         with torch.no_grad():
             for name, g in zip(self._parameters, clipped(grads, program.clip_norm), strict=True):
                 moments = [self._state[f"{kind}/{name}"] for kind in self._kinds]
                 update(program.optimizer, lr, t, self._parameters[name], g, moments)
         self._step += 1
-        return loss.detach()
+        return loss
+
+    def _gradients(self, index: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Loss and gradients of these rows, batch_size at a time."""
+        parameters = list(self._parameters.values())
+        whole = {name: tensor.index_select(0, index) for name, tensor in self._targets.items()}
+        total, sums = torch.zeros((), device=self._device), None
+        for first in range(0, len(index), self.program.batch_size):
+            part = index[first : first + self.program.batch_size]
+            inputs = {name: tensor.index_select(0, part) for name, tensor in self._inputs.items()}
+            targets = {name: tensor[first : first + len(part)] for name, tensor in whole.items()}
+            loss = self._loss(inputs, targets, Place(self._step, first, whole))
+            grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+            total = total + loss.detach()
+            sums = grads if sums is None else tuple(a + b for a, b in zip(sums, grads, strict=True))
+        assert sums is not None
+        return total, sums
+
+    def _now(self) -> dict[str, np.ndarray]:
+        """Copies of what training changes: parameters and buffers."""
+        return {name: array_of(tensor) for name, tensor in (self._parameters | self._buffers).items()}
+
+    @torch.no_grad()
+    def _take(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, tensor in (self._parameters | self._buffers).items():
+            tensor.copy_(torch.tensor(arrays[name]))
 
     def _batch(self, t: int) -> Tensor:
         """The row numbers of step t."""
-        size = self.program.batch_size
+        size = self.program.update_rows
         epoch, s = divmod(t, ceil(self._rows / size))
         if self.program.shuffle and self._order[0] != epoch:
             order = derive(self.program.seed, "shuffle").at(epoch).permutation(self._rows)

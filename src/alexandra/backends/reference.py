@@ -7,13 +7,13 @@ them in full, so that a resumed run is the same run to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
-from alexandra.backends.admit import Admission, check_program, check_state
+from alexandra.backends.admit import WEIGHTS, Admission, check_program, check_state, trained_names
 from alexandra.backends.noise import noise, noisy
 from alexandra.backends.reference_elementwise import running_statistics
 from alexandra.backends.reference_experts import gate_loss, selection_bias
@@ -21,21 +21,23 @@ from alexandra.backends.reference_ops import KERNELS, Call
 from alexandra.backends.reference_optim import (
     Tensors,
     clipped,
+    norm_of,
     num_moments,
+    reduced,
     schedule_factor,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-    squared_error,
+    terms_of,
     update,
 )
+from alexandra.backends.stopping import Watch
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer
 from alexandra.ir.graph import Graph, Node, TensorType
 from alexandra.ir.ops.experts import SELECTION_RATE
 from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import MSE, CrossEntropy, Objective, Program
+from alexandra.objectives.spec import MSE, Objective, Program
 from alexandra.rng import derive
 
+Data = tuple[Tensors, Tensors]  # admitted inputs and targets
 # The parameters of each op by suffix, and the attribute (or its value) without which it has that one not.
 _SUFFIXES: dict[str, dict[str, str]] = {
     "dense": {"weight": "", "bias": "bias"},
@@ -74,8 +76,11 @@ def evaluate(
 
 def backpropagate(
     graph: Graph, weights: Mapping[str, np.ndarray], values: Tensors, seeds: Tensors, masks: Tensors
-) -> Tensors:
-    """The gradient of every parameter, given the gradients `seeds` of some nodes' values in training (reverse mode)."""
+) -> tuple[Tensors, Tensors]:
+    """The gradients of every parameter and of the inputs that have one, given those of some nodes' values (`seeds`).
+
+    Reverse mode, as training sees the values.
+    """
     grads = {name: np.zeros(array.shape) for name, array in weights.items()}
     pending = dict(seeds)
     for node in reversed(graph.nodes):
@@ -87,7 +92,7 @@ def backpropagate(
             pending[source] = pending[source] + gradient if source in pending else gradient
         for suffix, gradient in d_params.items():
             grads[f"{node.owner}.{suffix}"] += gradient
-    return grads
+    return grads, pending
 
 
 def gate_losses(
@@ -172,87 +177,172 @@ class ReferenceModel:
         values = evaluate(graph, self.master, arrays, {})
         return {node.name: values[node.name] for node in self.graph.outputs}
 
-    def loss_and_grads(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> tuple[float, Tensors]:
-        """The loss, and its gradient by full parameter name (float64); dropout is off."""
+    def loss_and_grads(
+        self, inputs: Mapping[str, Any], targets: Any, objective: Objective, frozen: Sequence[str] = ()
+    ) -> tuple[float, Tensors]:
+        """The loss, and its gradient by full parameter name but for the frozen ones (float64); dropout is off."""
         arrays, rows = self.admission.inputs(inputs)
+        trained = trained_names(frozen, self.master)
         wanted = self.admission.targets(targets, objective, arrays, rows)
         self._max_rows = max(self._max_rows, rows)
-        return self.loss_and_grads_of(self.master, arrays, wanted, objective, {})
+        loss, grads = self.loss_and_grads_of(self.master, arrays, wanted, objective, {})
+        return loss, {name: grads[name] for name in trained}
+
+    def loss(self, inputs: Mapping[str, Any], targets: Any, objective: Objective) -> float:
+        """The loss alone; dropout is off."""
+        arrays, rows = self.admission.inputs(inputs)
+        return self.loss_of(arrays, self.admission.targets(targets, objective, arrays, rows), objective)
+
+    @_QUIET
+    def loss_of(self, arrays: Tensors, targets: Tensors, objective: Objective) -> float:
+        """The loss of admitted arrays."""
+        graph, _ = self.admission.plan(arrays)
+        values = evaluate(graph, self.master, arrays, {})
+        return self.losses(values, targets, objective, self.norms(targets, objective))[0]
+
+    @_QUIET
+    def backward(
+        self, inputs: Mapping[str, Any], gradients: Mapping[str, Any], frozen: Sequence[str] = ()
+    ) -> tuple[Tensors, Tensors]:
+        """(gradients of the float inputs, of the parameters) of sum(gradient * value) over the named nodes.
+
+        `gradients` gives [rows, *shape] for outputs or for any layers: the ones above them cost nothing.
+        """
+        arrays, rows = self.admission.inputs(inputs)
+        trained = trained_names(frozen, self.master)
+        graph, _ = self.admission.plan(arrays)
+        seeds = self.admission.seeds(gradients, arrays, rows)
+        values = evaluate(graph, self.master, arrays, {}, training=True)
+        given = {name: seed.astype(np.float64) for name, seed in seeds.items()}
+        grads, pending = backpropagate(graph, self.master, values, given, {})
+        floats = {name: array for name, array in arrays.items() if array.dtype != np.int32}
+        d_inputs = {name: pending.get(name, np.zeros(array.shape)) for name, array in floats.items()}
+        return d_inputs, {name: grads[name] for name in trained}
 
     @_QUIET
     def loss_and_grads_of(
         self, weights: Tensors, arrays: Tensors, targets: Tensors, objective: Objective, masks: Tensors
     ) -> tuple[float, Tensors]:
         """The same for admitted arrays and any float64 weights: what finite differences call."""
-        loss, grads, _ = self.training_pass(weights, arrays, targets, objective, masks)
+        loss, grads, _ = self.training_pass(weights, (arrays, targets), objective, masks)
         return loss, grads
 
     def training_pass(
-        self, weights: Tensors, arrays: Tensors, targets: Tensors, objective: Objective, masks: Tensors
+        self,
+        weights: Tensors,
+        data: Data,
+        objective: Objective,
+        masks: Tensors,
+        norms: Mapping[str, float] | None = None,
+        share: float = 1.0,
     ) -> tuple[float, Tensors, Tensors]:
-        """Loss, gradients and the value of every node, as training sees them."""
+        """Loss, gradients and the value of every node, as training sees them.
+
+        Of rows that are a part of an update, `norms` are the update's and `share` is theirs of what gates add.
+        """
+        arrays, targets = data
         graph, _ = self.admission.plan(arrays)
         values = evaluate(graph, weights, arrays, masks, training=True)
-        total, seeds = gate_losses(graph, weights, values, masks)
-        for name, target in targets.items():
-            place, loss, gradient = self._loss(name, target, objective, values)
+        norms = norms if norms is not None else self.norms(targets, objective)
+        total, seeds = self.losses(values, targets, objective, norms)
+        added, gates = gate_losses(graph, weights, values, masks)
+        for place, gradient in gates.items():
+            seeds[place] = seeds[place] + share * gradient if place in seeds else share * gradient
+        return total + share * added, backpropagate(graph, weights, values, seeds, masks)[0], values
+
+    def norms(self, targets: Tensors, objective: Objective) -> dict[str, float]:
+        """What the terms of each output are divided by, from the targets of a whole update."""
+        heads = self.admission.heads
+        return {n: norm_of(targets[n], targets.get(n + WEIGHTS), objective, heads[n][0]) for n in heads}
+
+    def losses(
+        self, values: Tensors, targets: Tensors, objective: Objective, norms: Mapping[str, float]
+    ) -> tuple[float, Tensors]:
+        """The loss of all outputs, and its gradients by the nodes where they read."""
+        total = 0.0
+        seeds: Tensors = {}
+        for name, (kind, place) in self.admission.heads.items():
+            place = name if isinstance(objective, MSE) else place
+            terms = terms_of(values[place], targets[name], objective, kind)
+            loss, gradient = reduced(terms, targets.get(name + WEIGHTS), norms[name])
             total += loss
             seeds[place] = seeds[place] + gradient if place in seeds else gradient
-        return total, backpropagate(graph, weights, values, seeds, masks), values
+        return total, seeds
 
-    def _loss(
-        self, name: str, target: np.ndarray, objective: Objective, values: Tensors
-    ) -> tuple[str, float, np.ndarray]:
-        """(the node where the loss reads, the loss of output `name`, its gradient at that node)."""
-        if isinstance(objective, MSE):
-            return name, *squared_error(values[name], target)
-        assert isinstance(objective, CrossEntropy)
-        kind, place = self.admission.heads[name]
-        loss = sigmoid_cross_entropy if kind == "sigmoid" else softmax_cross_entropy
-        return place, *loss(values[place], target, objective.label_smoothing)
-
-    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any) -> ReferenceState:
-        """A run at step 0 over these rows."""
+    def start(
+        self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None
+    ) -> ReferenceState:
+        """A run at step 0 over these rows; `validation` is (inputs, targets) for `program.stop`."""
         check_program(program)
         arrays, rows = self.admission.inputs(inputs)
         wanted = self.admission.targets(targets, program.objective, arrays, rows)
+        valid = self.admission.validation(program, validation)
         self._moments = num_moments(program.optimizer)
         self._max_rows = max(self._max_rows, min(rows, program.batch_size))
-        return ReferenceState(self, program, arrays, wanted)
+        return ReferenceState(self, program, (arrays, wanted), valid)
 
     @_QUIET
     def run(self, state: ReferenceState, steps: int) -> np.ndarray:
-        """`steps` steps of the run; the float64 loss of each step, taken before its update."""
+        """At most `steps` steps of the run (fewer when it stops early); the float64 loss of each before its update."""
         if state.model is not self:
             raise BackendError("this run was started by another model", hint="start it with model.start(...)")
-        return np.array([state.advance() for _ in range(steps)], dtype=np.float64)
+        losses: list[float] = []
+        while len(losses) < steps and not state.stopped:
+            losses.append(state.advance())
+        return np.array(losses, dtype=np.float64)
 
 
 class ReferenceState:
     """A run in progress: program, data, moments and the step counter. It trains the weights of `model`."""
 
-    def __init__(self, model: ReferenceModel, program: Program, inputs: Tensors, targets: Tensors) -> None:
+    def __init__(self, model: ReferenceModel, program: Program, data: Data, valid: Data | None) -> None:
         self.model, self.program = model, program
-        self._inputs, self._targets = inputs, targets
-        self._rows = len(next(iter(inputs.values())))
-        self._types = model.admission.plan(inputs)[1]
+        self._inputs, self._targets = data
+        self._rows = len(next(iter(self._inputs.values())))
+        self._types = model.admission.plan(self._inputs)[1]
         self._noisy = noisy(model.admission.primitive)
         self._step = 0
         self._order: tuple[int, np.ndarray] = (-1, np.arange(self._rows))
+        kept = trained_names(program.frozen, model.master)
+        self._trained = [name for name in kept if name not in model.admission.untrained]
+        self._held = set(model.master) - set(kept)
         self._moments = {
-            kind: {name: np.zeros(array.shape) for name, array in model.master.items()}
+            kind: {name: np.zeros(model.master[name].shape) for name in self._trained}
             for kind in ("m", "v")[: num_moments(program.optimizer)]
         }
+        self._valid = valid
+        self.watch = Watch(program.stop, ceil(self._rows / program.update_rows)) if program.stop else None
 
     @property
     def step(self) -> int:
         return self._step
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the program's early stop has ended the run."""
+        return self.watch is not None and self.watch.stopped
+
+    @property
+    def looks(self) -> list[tuple[int, float]]:
+        """(step, validation loss) of early stopping since the run was made or restored."""
+        return self.watch.looks if self.watch else []
+
+    @property
+    def best_step(self) -> int:
+        """After how many steps the best look was, 0 before one."""
+        return self.watch.best_step if self.watch else 0
+
+    @property
+    def best(self) -> Tensors:
+        """The weights of early stopping's best look; those of now before the first one."""
+        return self.watch.best if self.watch and self.watch.best_step else self.model.master
+
     def arrays(self) -> Tensors:
-        """Step, moments and the float64 weights, as copies: "step", "m/<parameter>", "weights/<parameter>"."""
+        """Step, moments, the float64 weights and early stopping's, as copies: "step", "m/<parameter>", "weights/.."."""
         groups = {"weights": self.model.master, **self._moments}
         flat = {f"{kind}/{name}": array.copy() for kind, group in groups.items() for name, array in group.items()}
-        return {"step": np.array(self._step, dtype=np.int64), **flat}
+        watched = self.watch.arrays(self.model.master) if self.watch else {}
+        return {"step": np.array(self._step, dtype=np.int64), **flat, **watched}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue where `arrays()` was taken; the model's weights become those of that moment."""
@@ -261,34 +351,57 @@ class ReferenceState:
         for kind, group in {"weights": self.model.master, **self._moments}.items():
             for name in group:
                 group[name] = np.array(arrays[f"{kind}/{name}"], dtype=np.float64)
+        if self.watch:
+            self.watch.restore(arrays)
 
     def advance(self) -> float:
-        """One step: batch, loss, gradients, clipping, update."""
+        """One step: batch, loss, gradients, clipping, update; then a look at the validation rows, if one is due."""
         program, t = self.program, self._step
-        index = self._batch(t)
-        inputs = {name: array[index] for name, array in self._inputs.items()}
-        targets = {name: array[index] for name, array in self._targets.items()}
-        masks = {node.name: self._mask(node, self._types[node.name], t, len(index)) for node in self._noisy}
         weights = self.model.master
-        loss, grads, values = self.model.training_pass(weights, inputs, targets, program.objective, masks)
-        move_untrained(self.model.admission.plan(inputs)[0], weights, values, masks)
-        grads = {name: gradient for name, gradient in grads.items() if name not in self.model.admission.untrained}
+        loss, grads = self._gradients(self._batch(t))
         lr = program.optimizer.lr * schedule_factor(program.schedule, t)
-        update(program.optimizer, lr, t, weights, clipped(grads, program.clip_norm), self._moments)
+        trained = {name: grads[name] for name in self._trained}
+        update(program.optimizer, lr, t, weights, clipped(trained, program.clip_norm), self._moments)
         self._step += 1
+        if self.watch and self._valid and self.watch.due(self._step):
+            seen = self.model.loss_of(*self._valid, program.objective)
+            self.watch.look(self._step, seen, lambda: {name: array.copy() for name, array in weights.items()})
+            if self.watch.stopped and self.watch.stop.restore_best:
+                weights.update({name: array.copy() for name, array in self.watch.best.items()})
         return loss
+
+    def _gradients(self, index: np.ndarray) -> tuple[float, Tensors]:
+        """Loss and gradients of these rows, batch_size at a time."""
+        model, objective, weights = self.model, self.program.objective, self.model.master
+        norms = model.norms({name: array[index] for name, array in self._targets.items()}, objective)
+        graph = model.admission.plan(self._inputs)[0]
+        total, sums = 0.0, {name: np.zeros(array.shape) for name, array in weights.items()}
+        for first in range(0, len(index), self.program.batch_size):
+            part = index[first : first + self.program.batch_size]
+            masks = {n.name: self._mask(n, self._types[n.name], first, len(part)) for n in self._noisy}
+            data = tuple({name: a[part] for name, a in group.items()} for group in (self._inputs, self._targets))
+            share = len(part) / len(index)
+            loss, grads, values = model.training_pass(weights, (data[0], data[1]), objective, masks, norms, share)
+            held = {name: weights[name] for name in self._held}
+            move_untrained(graph, weights, values, masks)
+            weights.update(held)
+            total += loss
+            for name, gradient in grads.items():
+                sums[name] += gradient
+        return total, sums
 
     def _batch(self, t: int) -> np.ndarray:
         """The row numbers of step t."""
-        steps_per_epoch = ceil(self._rows / self.program.batch_size)
-        epoch, s = divmod(t, steps_per_epoch)
+        size = self.program.update_rows
+        epoch, s = divmod(t, ceil(self._rows / size))
         if self.program.shuffle and self._order[0] != epoch:
             self._order = epoch, derive(self.program.seed, "shuffle").at(epoch).permutation(self._rows)
-        return self._order[1][s * self.program.batch_size : (s + 1) * self.program.batch_size]
+        return self._order[1][s * size : (s + 1) * size]
 
-    def _mask(self, node: Node, given: TensorType, t: int, rows: int) -> np.ndarray:
-        """The noise of a node at step t; a gate's is of its logits' shape, which is its own."""
-        return noise(self.program.seed, node, t, (rows, *(int(dim) for dim in given.shape)))
+    def _mask(self, node: Node, given: TensorType, first: int, rows: int) -> np.ndarray:
+        """The noise of a node for rows of this step's update; a gate's is of its logits' shape, which is its own."""
+        shape = rows, *(int(dim) for dim in given.shape)
+        return noise(self.program.seed, node, (self._step, first), shape)
 
 
 def _values_per_row(admission: Admission) -> int:

@@ -1,43 +1,103 @@
 """Losses, schedules, clipping and update rules of the reference backend, each a pure float64 function.
 
-They follow objectives/spec.py to the letter. A loss is a mean over all rows and positions (and components, for
-sigmoid and MSE), so that its value does not depend on how many there are.
+They follow objectives/spec.py to the letter. A loss is a list of terms (one per row and position, and component for
+sigmoid and MSE) with the gradient of each; `reduced` weights them, sums them and divides by the update's normaliser.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import cos, pi, sqrt
+from math import cos, nan, pi, sqrt
 
 import numpy as np
 
 from alexandra.backends.reference_ops import sigmoid
-from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Schedule
+from alexandra.objectives.spec import (
+    KL,
+    MSE,
+    SGD,
+    Adam,
+    AdamW,
+    Objective,
+    Optimizer,
+    Schedule,
+    WeightedCrossEntropy,
+)
 
 Tensors = dict[str, np.ndarray]
+Terms = tuple[np.ndarray, np.ndarray]  # losses, and their gradients at the logits or outputs
 CLIP_EPS = 1e-6  # keeps the clipping factor finite, as in torch.nn.utils.clip_grad_norm_
 
 
-def softmax_cross_entropy(logits: np.ndarray, classes: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
-    """Mean cross-entropy of logits [..., K] against class indices [...], and its gradient."""
+def terms_of(values: np.ndarray, target: np.ndarray, objective: Objective, kind: str | None) -> Terms:
+    """The terms of one output: of logits [..., K], or of values for MSE. `kind` "sigmoid" has one per component."""
+    if isinstance(objective, MSE):
+        difference = values - target
+        return difference**2, 2.0 * difference
+    if isinstance(objective, KL):
+        return (_sigmoid_divergence if kind == "sigmoid" else _divergence)(values, target, objective.temperature)
+    entropy = _sigmoid_cross_entropy if kind == "sigmoid" else _cross_entropy
+    return entropy(values, target, objective.label_smoothing)
+
+
+def reduced(terms: Terms, weights: np.ndarray | None, norm: float) -> tuple[float, np.ndarray]:
+    """The sum of the weighted terms over `norm`, and its gradient. All weights 0: 0."""
+    losses, grads = terms
+    if weights is None:
+        return float(losses.sum() / norm), grads / norm
+    if not weights.any():
+        return 0.0, np.zeros_like(grads)
+    spread = weights if grads.ndim == weights.ndim else weights[..., None]
+    return float((losses * weights).sum() / norm), grads * spread / norm
+
+
+def norm_of(target: np.ndarray, weights: np.ndarray | None, objective: Objective, kind: str | None) -> float:
+    """What the summed terms of a whole update's targets are divided by; NaN for weights that sum to 0 or less."""
+    count = target.size // (target.shape[-1] if isinstance(objective, KL) and kind != "sigmoid" else 1)
+    if not isinstance(objective, WeightedCrossEntropy) or objective.normalizer == "count":
+        return float(count)
+    if not isinstance(objective.normalizer, str):
+        return float(objective.normalizer)
+    assert weights is not None
+    total = float(weights.astype(np.float64).sum())
+    return total if total > 0.0 else nan
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(-1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+
+
+def _cross_entropy(logits: np.ndarray, classes: np.ndarray, smoothing: float) -> Terms:
+    """Of logits [..., K] against class indices [...]."""
+    log_probabilities = _log_softmax(logits)
     num_classes = logits.shape[-1]
     wanted = np.eye(num_classes)[classes] * (1.0 - smoothing) + smoothing / num_classes
-    return float(-(wanted * log_probabilities).sum(-1).mean()), (np.exp(log_probabilities) - wanted) / classes.size
+    return -(wanted * log_probabilities).sum(-1), np.exp(log_probabilities) - wanted
 
 
-def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
-    """Mean over rows and components of the binary cross-entropy against 0/1 targets, and its gradient."""
+def _sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> Terms:
+    """Against 0/1 targets, one term per component."""
     wanted = targets * (1.0 - smoothing) + smoothing / 2.0
-    losses = np.maximum(logits, 0.0) - logits * wanted + np.log1p(np.exp(-np.abs(logits)))
-    return float(losses.mean()), (sigmoid(logits) - wanted) / logits.size
+    return np.logaddexp(0.0, logits) - logits * wanted, sigmoid(logits) - wanted
 
 
-def squared_error(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean over rows and components of (output - target)^2, and its gradient."""
-    difference = outputs - targets
-    return float((difference**2).mean()), 2.0 * difference / difference.size
+def _divergence(logits: np.ndarray, teacher: np.ndarray, temperature: float) -> Terms:
+    p = teacher.astype(np.float64)
+    log_q = _log_softmax(logits / temperature)
+    losses = temperature**2 * (_times_log(p) - p * log_q).sum(-1)
+    return losses, temperature * (np.exp(log_q) * p.sum(-1, keepdims=True) - p)
+
+
+def _sigmoid_divergence(logits: np.ndarray, teacher: np.ndarray, temperature: float) -> Terms:
+    p, z = teacher.astype(np.float64), logits / temperature
+    losses = _times_log(p) + _times_log(1.0 - p) + np.logaddexp(0.0, z) - p * z
+    return temperature**2 * losses, temperature * (sigmoid(z) - p)
+
+
+def _times_log(p: np.ndarray) -> np.ndarray:
+    """p ln p, 0 for p <= 0."""
+    return np.asarray(p * np.log(np.where(p > 0.0, p, 1.0)))
 
 
 def schedule_factor(schedule: Schedule, t: int) -> float:
@@ -87,7 +147,7 @@ def _adam(
     if isinstance(rule, Adam):
         g = g + rule.weight_decay * w
     elif w.ndim >= 2:
-        w -= lr * rule.weight_decay * w
+        w -= lr * rule.weight_decay * w + lr * rule.l1 * np.sign(w)
     m[...] = rule.beta1 * m + (1.0 - rule.beta1) * g
     v[...] = rule.beta2 * v + (1.0 - rule.beta2) * g**2
     m_hat, v_hat = m / (1.0 - rule.beta1 ** (t + 1)), v / (1.0 - rule.beta2 ** (t + 1))

@@ -25,7 +25,33 @@ class MSE:
     """Mean over rows and components of (output - target)^2; targets float [rows, size] or [rows]."""
 
 
-Objective = CrossEntropy | MSE
+@dataclass(frozen=True)
+class WeightedCrossEntropy:
+    """Sum of weight * cross-entropy over rows and positions, divided by N: policy gradients, masks, class weights.
+
+    Targets {"classes": as for CrossEntropy, "weights": float of the same shape}; with several outputs a dict of
+    those by output, whose losses add up. Weights may be 0 or negative. `normalizer` says what N is: "weights" their
+    sum, "count" the number of positions, or a positive number. N is taken over all rows of an update. Under
+    "weights" an update whose weights are all 0 has the loss 0; one whose weights sum to 0 or less has no loss (NaN).
+    """
+
+    normalizer: str | float = "weights"
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class KL:
+    """Distillation: temperature^2 * mean over rows and positions of sum p (ln p - ln softmax(logits / temperature)).
+
+    Targets p: a teacher's probabilities, float [rows, .., size] (Hinton, Vinyals and Dean, 2015). An output that ends
+    in a sigmoid is compared component by component, with p and 1 - p, and the mean is over components too.
+    """
+
+    temperature: float = 1.0
+
+
+Objective = CrossEntropy | MSE | WeightedCrossEntropy | KL
+OBJECTIVES: tuple[type, ...] = (CrossEntropy, MSE, WeightedCrossEntropy, KL)
 
 
 @dataclass(frozen=True)
@@ -52,7 +78,8 @@ class Adam:
 class AdamW:
     """Loshchilov and Hutter, 2019: decay is decoupled, w -= lr * weight_decay * w before the Adam step.
 
-    Decay applies to parameters of two or more dimensions only (not to biases and norm gains).
+    Decay applies to parameters of two or more dimensions only (not to biases and norm gains). So does `l1`, decoupled
+    as well: w -= lr * l1 * sign(w), with the w before the step.
     """
 
     lr: float = 1e-3
@@ -60,6 +87,7 @@ class AdamW:
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.01
+    l1: float = 0.0
 
 
 Optimizer = SGD | Adam | AdamW
@@ -84,12 +112,29 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class EarlyStop:
+    """Look at the validation loss after every `every` steps (0: every epoch), dropout off.
+
+    A loss below the best one by more than `min_delta` is the new best; `patience` looks in a row without one end the
+    run, 0 never does. With `restore_best` a run that ends so leaves the weights of its best look in the model.
+    """
+
+    every: int = 0
+    patience: int = 10
+    min_delta: float = 0.0
+    restore_best: bool = True
+
+
+@dataclass(frozen=True)
 class Program:
     """Everything that decides training: n rows are reshuffled every epoch by derive(seed, "shuffle").at(epoch).
 
-    Step s of an epoch takes rows order[s*batch_size : (s+1)*batch_size]; a shorter last batch is used as it is
-    (its loss is the mean over its own rows). steps_per_epoch = ceil(rows / batch_size). Dropout masks come from
-    derive(seed, "dropout", node_name).at(global_step), word index = row_in_batch * width + column.
+    An update takes u = batch_size * accumulate rows. Step s of an epoch takes rows order[s*u : (s+1)*u]; a shorter
+    last batch is used as it is (its loss is the mean over its own rows). steps_per_epoch = ceil(rows / u). The rows
+    of an update go through the network batch_size at a time; loss and gradient are those of one batch of u rows.
+    Dropout masks come from derive(seed, "dropout", node_name).at(global_step), word index = row_in_update * width +
+    column. `frozen` names parameters, or all below a prefix that ends in "."; they keep their values and cost no
+    gradient. `stop` needs validation data, given to `start`.
     """
 
     objective: Objective
@@ -99,3 +144,11 @@ class Program:
     clip_norm: float = 0.0
     seed: int = 0
     shuffle: bool = True
+    accumulate: int = 1
+    frozen: tuple[str, ...] = ()
+    stop: EarlyStop | None = None
+
+    @property
+    def update_rows(self) -> int:
+        """Rows of one update: batch_size * accumulate."""
+        return self.batch_size * self.accumulate
