@@ -15,7 +15,7 @@ from alexandra.errors import BackendError
 from alexandra.ir import build
 from alexandra.ir.check import bind_sizes
 from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Program
-from alexandra.train.loop import Batch, Plan, fit_loop, mean_loss
+from alexandra.train.loop import Batch, Epoch, Plan, fit_loop
 from alexandra.train.model import BoundModel
 
 
@@ -46,7 +46,7 @@ def test_best_weights_are_kept_and_training_stops_when_validation_gets_worse() -
     )  # fmt: skip
     assert len(history.epochs) == history.best_epoch + 10
     assert "10 epochs" in history.stopped
-    now = mean_loss(bound.forward({"x": x[1::2]}), y[1::2], CrossEntropy())
+    now = bound.loss({"x": x[1::2]}, y[1::2], CrossEntropy())
     assert now == pytest.approx(min(epoch.valid_loss for epoch in history.epochs), rel=1e-6)
 
 
@@ -73,13 +73,38 @@ def test_default_objective_follows_the_output() -> None:
     assert default_objective(bind_sizes(build.mlp(4, output="linear"), {"x": 2, "y": 1})) == MSE()
 
 
-def test_mean_loss_agrees_with_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.dirichlet(np.ones(3), 50)
-    y = rng.integers(0, 3, 50)
-    assert mean_loss({"y": p}, y, CrossEntropy()) == pytest.approx(log_loss(y, p, labels=[0, 1, 2]))
-    q = rng.uniform(0.01, 0.99, (50, 1))
-    assert mean_loss({"y": q}, (y == 1).astype(np.float32), CrossEntropy()) == pytest.approx(log_loss(y == 1, q[:, 0]))
+def test_the_loss_agrees_with_scikit_learn_on_the_same_answers() -> None:
+    x, y = iris()
+    bound = model()
+    answers = bound.forward({"x": x})["y"]
+    assert bound.loss({"x": x}, y, CrossEntropy()) == pytest.approx(log_loss(y, answers, labels=[0, 1, 2]), rel=1e-6)
+
+
+def test_fitting_with_a_callback_or_with_a_deadline_is_the_same_run() -> None:
+    """Without them several short epochs are one call of the backend."""
+    x, y = iris()
+    settings = {"epochs": 40, "batch_size": 16, "validation": ({"x": x[::3]}, y[::3]), "patience": 5, "seed": 2}
+    plain, heard = model(), model()
+    seen: list[Epoch] = []
+    one = plain.fit({"x": x}, y, optimizer=AdamW(lr=0.1), **settings)
+    two = heard.fit({"x": x}, y, optimizer=AdamW(lr=0.1), on_epoch=seen.append, **settings)
+    assert one.epochs == two.epochs == tuple(seen) and one.best_epoch == two.best_epoch
+    assert plain.weights == heard.weights
+    np.testing.assert_array_equal(one.losses, two.losses)
+
+
+def test_frozen_layers_and_accumulated_batches_reach_the_run() -> None:
+    x, y = iris()
+    bound, big = model(), model()
+    before = bound.weights
+    first = next(iter(before)).partition(".")[0]
+    history = bound.fit({"x": x}, y, epochs=2, batch_size=5, accumulate=6, frozen=(f"{first}.",))
+    assert history.steps == 10
+    for name, array in bound.weights.items():
+        assert (array == before[name]).all() == name.startswith(f"{first}.")
+    big.fit({"x": x}, y, epochs=2, batch_size=30, frozen=(f"{first}.",))
+    for name, array in bound.weights.items():
+        np.testing.assert_allclose(array, big.weights[name], atol=1e-6)
 
 
 def test_equal_seeds_give_equal_bytes_and_other_seeds_do_not() -> None:

@@ -72,15 +72,12 @@ class Admission:
         shapes = {name: (rows, *_numbers(types[name])) for name in self.heads}
         return admit_targets(targets, objective, {name: kind for name, (kind, _) in self.heads.items()}, shapes)
 
-
     def with_untrained(self, grads: Mapping[str, np.ndarray], frozen: Sequence[str]) -> dict[str, np.ndarray]:
         """Gradients of all parameters that are not frozen, in the graph's order: 0 for those that never train."""
         zeros = {name: np.zeros(self._params[name].shape, np.float32) for name in self.untrained}
         return {name: {**zeros, **grads}[name] for name in trained_names(frozen, self._params)}
 
-    def seeds(
-        self, gradients: Mapping[str, Any], arrays: Mapping[str, np.ndarray], rows: int
-    ) -> dict[str, np.ndarray]:
+    def seeds(self, gradients: Mapping[str, Any], arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
         """The given gradients of some layers' values, float32 [rows, *shape], by the primitives that carry them."""
         graph, types = self.plan(arrays)
         names = [node.name for node in graph.nodes if node.op != "input" and types[node.name].dtype == "float32"]

@@ -6,7 +6,7 @@ opaque to the loop but for `step` and its arrays, which make resume exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,7 @@ from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import Objective, Program
 
 Arrays = Mapping[str, np.ndarray]
+Progress = Callable[[int, float], object]  # of the steps done and the last loss, now and then during a run
 
 
 @runtime_checkable
@@ -28,6 +29,21 @@ class TrainState(Protocol):
     @property
     def stopped(self) -> bool:
         """Whether the program's early stop has ended the run."""
+        ...
+
+    @property
+    def looks(self) -> list[tuple[int, float]]:
+        """(step, validation loss) of early stopping since the run was made or restored."""
+        ...
+
+    @property
+    def best_step(self) -> int:
+        """After how many steps the best look was, 0 before one."""
+        ...
+
+    @property
+    def best(self) -> Arrays:
+        """The weights of the best look; those of now before the first one."""
         ...
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -64,6 +80,10 @@ class Model(Protocol):
 
     def start(self, program: Program, inputs: Arrays, targets: Any, validation: Any = None) -> TrainState: ...
 
-    def run(self, state: TrainState, steps: int) -> np.ndarray:
+    def backward(
+        self, inputs: Arrays, gradients: Arrays, frozen: Sequence[str] = ()
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]: ...
+
+    def run(self, state: TrainState, steps: int, progress: Progress | None = None) -> np.ndarray:
         """Do at most `steps` steps without Python (fewer when it stops early); the float64 loss of each."""
         ...

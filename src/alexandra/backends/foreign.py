@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from alexandra.backends.base import Arrays, Model, TrainState
+from alexandra.backends.base import Arrays, Model, Progress, TrainState
 from alexandra.backends.foreign_estimator import ForeignEstimator
 from alexandra.errors import BackendError, StorageError, missing_extra, suggest
 from alexandra.ir.graph import Graph, Node, TensorType
@@ -122,8 +122,16 @@ class Foreign(Model):
         assert isinstance(state, TrainState)
         return state
 
-    def run(self, state: TrainState, steps: int) -> np.ndarray:
-        return np.asarray(self._asked("run").run(state, steps))
+    def backward(
+        self, inputs: Arrays, gradients: Arrays, frozen: Sequence[str] = ()
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """A foreign model has no layers to start from: RefusedError."""
+        raise RefusedError(
+            f"{self.words} cannot run backward from given gradients", hint=f"it can: {', '.join(self.capabilities)}"
+        )
+
+    def run(self, state: TrainState, steps: int, progress: Progress | None = None) -> np.ndarray:
+        return np.asarray(self._asked("run").run(state, steps, progress))
 
     def files(self) -> dict[str, bytes]:
         """What an artifact keeps of the model; `read_foreign` is the inverse."""

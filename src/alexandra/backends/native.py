@@ -7,7 +7,7 @@ same bytes for any number of threads and for a row alone; they belong to an inst
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from alexandra import _native
 from alexandra.backends.admit import Admission, check_program, check_state, refuse_ops, trained_names
+from alexandra.backends.base import Progress
 from alexandra.backends.native_program import LossTuple, given_gradients, kept_by, losses_of, settings_of
 from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.backends.stopping import BEST, STATE
@@ -147,9 +148,7 @@ class NativeModel:
                     trainer.input_gradient(number, d_inputs[name])
         return d_inputs, self.admission.with_untrained(grads, frozen)
 
-    def start(
-        self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None
-    ) -> NativeState:
+    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None) -> NativeState:
         """A run at step 0; `validation` is (inputs, targets) for `program.stop`.
 
         The engine reads the admitted arrays in place: do not change them while the run lasts.
@@ -173,9 +172,7 @@ class NativeModel:
         self._training["optimizer"] = 4 * trainer.learned_floats * trainer.num_moments
         return NativeState(self, trainer, learned, [*data, *kept_by(losses), *kept])
 
-    def run(
-        self, state: NativeState, steps: int, progress: Callable[[int, float], object] | None = None
-    ) -> np.ndarray:
+    def run(self, state: NativeState, steps: int, progress: Progress | None = None) -> np.ndarray:
         """At most `steps` steps without Python; the float64 loss of each, taken before its update.
 
         Fewer when the program's early stop ends the run (`state.stopped`). Some twenty times a second Ctrl-C is
@@ -284,7 +281,7 @@ class NativeState:
         """After how many steps the best look was, 0 before one."""
         return int(self.trainer.watch[1])
 
-    def advance(self, steps: int, progress: Callable[[int, float], object] | None) -> np.ndarray:
+    def advance(self, steps: int, progress: Progress | None) -> np.ndarray:
         """What `NativeModel.run` does."""
         losses = np.zeros(steps, np.float64)
         looks = np.zeros(2 * (steps // self.trainer.look_every + 1) if self._watches else 0, np.float64)

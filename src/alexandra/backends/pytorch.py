@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from alexandra.backends.admit import Admission, check_program, refuse_ops, trained_names
+from alexandra.backends.base import Progress
 from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.backends.noise import noise, noisy
 from alexandra.backends.pytorch_run import (
@@ -168,9 +169,7 @@ class TorchModel:
         found = dict(zip(parameters, grads[len(floats) :], strict=True))
         return dict(zip(floats, grads, strict=False)), self.admission.with_untrained(found, frozen)
 
-    def start(
-        self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None
-    ) -> TorchRun:
+    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None) -> TorchRun:
         """A run at step 0 over copies of these rows; `validation` is (inputs, targets) for `program.stop`."""
         check_program(program)
         arrays, rows = self.admission.inputs(inputs)
@@ -193,11 +192,11 @@ class TorchModel:
         data = tensors_of(arrays, self.device), tensors_of(wanted, self.device)
         return TorchRun(self, program, (self._trained(program.frozen), {}), data, loss, valid)
 
-    def run(self, state: TorchRun, steps: int) -> np.ndarray:
+    def run(self, state: TorchRun, steps: int, progress: Progress | None = None) -> np.ndarray:
         """`steps` steps of the run; the float64 loss of each step, taken before its update."""
         check_owner(state, self)
         with threads_of(self.threads):
-            return state.advance(steps)
+            return state.advance(steps, progress)
 
     def _plan(self, arrays: Arrays, rows: int) -> dict[str, TensorType]:
         """The types of all nodes for these inputs; `rows` of them is what a call holds at once."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from alexandra.backends.admit import admit_inputs, admit_targets, check_program, check_validation, trained_names
+from alexandra.backends.base import Progress
 from alexandra.backends.pytorch_run import (
     Place,
     Tensors,
@@ -118,9 +119,7 @@ class ForeignModule:
             answers = tensors_of(wanted, self.device)
             return float(self._loss(raw, answers, answers, objective))
 
-    def start(
-        self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None
-    ) -> TorchRun:
+    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None) -> TorchRun:
         """A run at step 0 over copies of these rows, in training mode.
 
         What the module draws itself (dropout) comes from torch's generator under derive(seed, "dropout").at(step).
@@ -148,10 +147,10 @@ class ForeignModule:
         tensors = self._trained(program.frozen), dict(self.module.named_buffers())
         return TorchRun(self, program, tensors, (data, tensors_of(wanted, self.device)), loss, valid)
 
-    def run(self, state: TorchRun, steps: int) -> np.ndarray:
+    def run(self, state: TorchRun, steps: int, progress: Progress | None = None) -> np.ndarray:
         check_owner(state, self)
         with threads_of(self.threads), self._mode(training=True):
-            return state.advance(steps)
+            return state.advance(steps, progress)
 
     def files(self) -> dict[str, bytes]:
         """The state_dict; BackendError when no factory was given, or it makes another module."""

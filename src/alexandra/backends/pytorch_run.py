@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alexandra.backends.admit import WEIGHTS, check_state
+from alexandra.backends.base import Progress
 from alexandra.backends.reference_optim import CLIP_EPS, num_moments, schedule_factor
 from alexandra.backends.stopping import Watch
 from alexandra.errors import BackendError
@@ -231,11 +232,13 @@ class TorchRun:
         if self.watch:
             self.watch.restore(arrays)
 
-    def advance(self, steps: int) -> np.ndarray:
+    def advance(self, steps: int, progress: Progress | None = None) -> np.ndarray:
         """At most `steps` steps (fewer when it stops early); the float64 loss of each, taken before its update."""
         losses: list[Tensor] = []
         while len(losses) < steps and not self.stopped:
             losses.append(self._one())
+            if progress is not None:
+                progress(self._step, float(losses[-1]))
             if self.watch and self._valid and self.watch.due(self._step):
                 self.watch.look(self._step, self._valid(), self._now)
                 if self.watch.stopped and self.watch.stop.restore_best:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from alexandra.backends.admit import WEIGHTS, Admission, check_program, check_state, trained_names
+from alexandra.backends.base import Progress
 from alexandra.backends.noise import noise, noisy
 from alexandra.backends.reference_elementwise import running_statistics
 from alexandra.backends.reference_experts import gate_loss, selection_bias
@@ -282,13 +283,15 @@ class ReferenceModel:
         return ReferenceState(self, program, (arrays, wanted), valid)
 
     @_QUIET
-    def run(self, state: ReferenceState, steps: int) -> np.ndarray:
+    def run(self, state: ReferenceState, steps: int, progress: Progress | None = None) -> np.ndarray:
         """At most `steps` steps of the run (fewer when it stops early); the float64 loss of each before its update."""
         if state.model is not self:
             raise BackendError("this run was started by another model", hint="start it with model.start(...)")
         losses: list[float] = []
         while len(losses) < steps and not state.stopped:
             losses.append(state.advance())
+            if progress is not None:
+                progress(state.step, losses[-1])
         return np.array(losses, dtype=np.float64)
 
 

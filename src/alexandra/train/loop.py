@@ -1,7 +1,7 @@
 """The one training loop: ask the backend for an epoch of steps, look, decide, go on.
 
-A backend's `run` does the steps without Python; everything that happens between epochs happens here:
-validation, early stopping, keeping the best weights, the deadline, checkpoints, progress. `Model.fit`,
+A backend's `run` does the steps, looks at the validation rows and stops early without Python; what happens between
+epochs happens here: the deadline, progress, giving back the best weights. `Model.fit`,
 `solve` and the estimators all come through `fit_loop`; there is no other loop in the project.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ import numpy as np
 from alexandra.backends.base import Arrays, Model, TrainState
 from alexandra.errors import BackendError
 from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import CrossEntropy, Objective, Program
+from alexandra.objectives.spec import EarlyStop, Program
 
-EPSILON = 1e-12
 OUT_OF_TIME = "time budget"
+CHUNK_SECONDS = 0.1  # short epochs go to the backend several at a time
 
 
 @dataclass(frozen=True)
@@ -74,25 +74,6 @@ class Batch:
         return len(next(iter(self.inputs.values())))
 
 
-def mean_loss(outputs: Mapping[str, np.ndarray], targets: Any, objective: Objective) -> float:
-    """The objective of already computed outputs (probabilities for CrossEntropy), summed over outputs."""
-    by_name = targets if isinstance(targets, Mapping) else {next(iter(outputs)): targets}
-    total = 0.0
-    for name, target in by_name.items():
-        y = np.asarray(outputs[name], dtype=np.float64)
-        if not isinstance(objective, CrossEntropy):
-            total += float(np.mean((y - np.asarray(target, dtype=np.float64).reshape(y.shape)) ** 2))
-        elif np.issubdtype(np.asarray(target).dtype, np.integer) and y.shape[-1] > 1:
-            index = np.asarray(target).reshape(*y.shape[:-1], 1)
-            picked = np.take_along_axis(y, index, axis=-1)
-            total += float(-np.mean(np.log(np.maximum(picked, EPSILON))))
-        else:
-            t = np.asarray(target, dtype=np.float64).reshape(y.shape)
-            p = np.clip(y, EPSILON, 1 - EPSILON)
-            total += float(-np.mean(t * np.log(p) + (1 - t) * np.log(1 - p)))
-    return total
-
-
 def fit_loop(
     model: Model,
     train: Batch,
@@ -102,65 +83,62 @@ def fit_loop(
 ) -> History:
     """Train `model` in place and leave the best weights in it (the last ones without validation).
 
-    Raises BackendError when there is no row, or when the loss stops being finite (it names the epoch).
+    The backend looks at the validation rows itself, by `plan.program.stop` (after every epoch where it says nothing).
+    Raises BackendError when there is no row, or when the loss stops being finite (it names the epoch or step).
     """
     if train.rows == 0:
         raise BackendError("training needs at least one row, got 0")
     began = time.monotonic()
-    state = model.start(plan.program, train.inputs, train.targets)
-    steps_per_epoch = -(-train.rows // plan.program.batch_size)
-    entries: list[Epoch] = []
-    losses: list[np.ndarray] = []
-    best = _Best()
-    stopped = "all epochs done"
-    for number in range(1, plan.epochs + 1):
-        if time.monotonic() >= plan.deadline and entries:
+    program = plan.program
+    if validation is not None and program.stop is None:
+        program = replace(program, stop=EarlyStop(0, plan.patience))
+    held = None if validation is None else (validation.inputs, validation.targets)
+    run = _Run(model, model.start(program, train.inputs, train.targets, held), -(-train.rows // program.update_rows))
+    stopped, chunk = "all epochs done", 1
+    while len(run.entries) < plan.epochs and not run.state.stopped:
+        if time.monotonic() >= plan.deadline and run.entries:
             stopped = OUT_OF_TIME
             break
-        entry = _one_epoch(model, state, number, steps_per_epoch, losses)
-        if validation is not None:
-            valid = mean_loss(model.forward(validation.inputs), validation.targets, plan.program.objective)
-            entry = Epoch(number, entry.train_loss, valid)
-            best.offer(entry, model)
-        entries.append(entry)
-        if on_epoch is not None:
-            on_epoch(entry)
-        if validation is not None and plan.patience and number - best.epoch >= plan.patience:
-            stopped = f"no better validation loss for {plan.patience} epochs"
-            break
-    if best.weights is not None:
-        model.load(best.weights)
-    return History(
-        tuple(entries),
-        best.epoch or len(entries),
-        state.step,
-        time.monotonic() - began,
-        stopped,
-        np.concatenate(losses) if losses else np.zeros(0),
-    )
+        asked = time.monotonic()
+        for entry in run.epochs(min(chunk, plan.epochs - len(run.entries))):
+            if on_epoch is not None:
+                on_epoch(entry)
+        if on_epoch is None and time.monotonic() - asked < CHUNK_SECONDS:
+            chunk *= 2
+    if program.stop is not None:
+        if run.state.stopped:
+            what = "looks" if program.stop.every else "epochs"
+            stopped = f"no better validation loss for {program.stop.patience} {what}"
+        if program.stop.restore_best and run.state.best_step:
+            model.load(WeightSet(run.state.best))
+    best = -(-run.state.best_step // run.steps)
+    losses = np.concatenate(run.losses) if run.losses else np.zeros(0)
+    seconds = time.monotonic() - began
+    return History(tuple(run.entries), best or len(run.entries), run.state.step, seconds, stopped, losses)
 
 
-def _one_epoch(model: Model, state: TrainState, number: int, steps: int, losses: list[np.ndarray]) -> Epoch:
-    values = model.run(state, steps)
-    losses.append(values)
-    mean = float(np.mean(values))
-    if not math.isfinite(mean):
-        raise BackendError(
-            f"the training loss is {mean} in epoch {number}",
-            hint="lower the learning rate, clip the gradient (clip_norm=1.0) or check the inputs for huge values",
-        )
-    return Epoch(number, mean, math.nan)
+class _Run:
+    """A run by epochs of `steps` steps: what each of them showed."""
 
+    def __init__(self, model: Model, state: TrainState, steps: int) -> None:
+        self.model, self.state, self.steps = model, state, steps
+        self.entries: list[Epoch] = []
+        self.losses: list[np.ndarray] = []
 
-class _Best:
-    """The weights with the lowest validation loss so far."""
-
-    def __init__(self) -> None:
-        self.loss = math.inf
-        self.epoch = 0
-        self.weights: WeightSet | None = None
-
-    def offer(self, entry: Epoch, model: Model) -> None:
-        if entry.valid_loss < self.loss:
-            self.loss, self.epoch = entry.valid_loss, entry.number
-            self.weights = WeightSet({name: np.array(array) for name, array in model.weights.items()})
+    def epochs(self, count: int) -> list[Epoch]:
+        """The next `count` epochs in one call of the backend; fewer, and a part of one, when it stops early."""
+        seen = len(self.state.looks)
+        values = self.model.run(self.state, count * self.steps)
+        self.losses.append(values)
+        looks = {-(-step // self.steps): loss for step, loss in self.state.looks[seen:]}
+        found = []
+        for first in range(0, len(values), self.steps):
+            number, mean = len(self.entries) + 1, float(np.mean(values[first : first + self.steps]))
+            if not math.isfinite(mean):
+                raise BackendError(
+                    f"the training loss is {mean} in epoch {number}",
+                    hint="lower the learning rate, clip the gradient (clip_norm=1.0) or look for huge inputs",
+                )
+            found.append(Epoch(number, mean, looks.get(number, math.nan)))
+            self.entries.append(found[-1])
+        return found

@@ -6,7 +6,7 @@ graph (the objective from the output's activation). It keeps no state of its own
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from alexandra.ir.check import final_activation
 from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import MSE, AdamW, CrossEntropy, Objective, Optimizer, Program, Schedule
+from alexandra.objectives.spec import MSE, AdamW, CrossEntropy, EarlyStop, Objective, Optimizer, Program, Schedule
 from alexandra.train.loop import Batch, Epoch, History, Plan, fit_loop
 
 
@@ -51,15 +51,31 @@ class BoundModel:
         """{"x": [rows, ...]} -> {"y": [rows, ...]}, probabilities where the output is softmax or sigmoid."""
         return self.inner.forward(inputs)
 
-    def loss_and_grads(self, inputs: Arrays, targets: Any, objective: Objective) -> tuple[float, dict[str, np.ndarray]]:
-        """Mean loss over the rows and its gradient for every parameter; dropout is off."""
-        return self.inner.loss_and_grads(inputs, targets, objective)
+    def loss(self, inputs: Arrays, targets: Any, objective: Objective) -> float:
+        """Mean loss over the rows, as `forward` sees them."""
+        return self.inner.loss(inputs, targets, objective)
 
-    def start(self, program: Program, inputs: Arrays, targets: Any) -> TrainState:
-        return self.inner.start(program, inputs, targets)
+    def loss_and_grads(
+        self, inputs: Arrays, targets: Any, objective: Objective, frozen: Sequence[str] = ()
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Mean loss over the rows and its gradient for every parameter that is not frozen; dropout is off."""
+        return self.inner.loss_and_grads(inputs, targets, objective, frozen)
 
-    def run(self, state: TrainState, steps: int) -> np.ndarray:
-        return self.inner.run(state, steps)
+    def backward(
+        self, inputs: Arrays, gradients: Arrays, frozen: Sequence[str] = ()
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(gradients of the float inputs, of the parameters), given the `gradients` of outputs or of any layers.
+
+        backward({"x": x}, {"y": dy}) starts at the output; {"h3": dh} starts at layer h3, and what lies above it
+        costs nothing. Frozen parameters ("h0.weight", or all below "h0.") have none and cost none.
+        """
+        return self.inner.backward(inputs, gradients, frozen)
+
+    def start(self, program: Program, inputs: Arrays, targets: Any, validation: Any = None) -> TrainState:
+        return self.inner.start(program, inputs, targets, validation)
+
+    def run(self, state: TrainState, steps: int, progress: Callable[[int, float], object] | None = None) -> np.ndarray:
+        return self.inner.run(state, steps, progress)
 
     def fit(
         self,
@@ -73,11 +89,18 @@ class BoundModel:
         seed: int = 0,
         schedule: Schedule | None = None,
         clip_norm: float = 0.0,
+        accumulate: int = 1,
+        frozen: Sequence[str] = (),
         validation: tuple[Arrays, Any] | None = None,
         patience: int = 0,
+        stop: EarlyStop | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> History:
-        """Train in place; with `validation` the best epoch's weights are kept, with `patience` it stops early."""
+        """Train in place; with `validation` the best epoch's weights are kept, with `patience` it stops early.
+
+        `stop` says more precisely than `patience` when to look and when to end. An update takes `accumulate` batches
+        of `batch_size`; `frozen` parameters keep their values.
+        """
         program = Program(
             objective or default_objective(self.graph),
             optimizer or AdamW(),
@@ -85,6 +108,9 @@ class BoundModel:
             batch_size,
             clip_norm,
             seed,
+            accumulate=accumulate,
+            frozen=tuple(frozen),
+            stop=stop,
         )
         valid = Batch(*validation) if validation is not None else None
         return fit_loop(self.inner, Batch(inputs, targets), Plan(program, epochs, patience), valid, on_epoch)
