@@ -16,7 +16,8 @@ MAY_REACH_TORCH = {"nn", "backends", "objectives", "continual", "train", "evolve
 # Files inside those that must stay torch-free all the same: the light core runs the main job on them.
 TORCH_FREE_FILES = {
     "backends": {
-        "admit", "base", "bind", "foreign", "foreign_estimator", "native", "onnx", "reference", "trust",
+        "admit", "base", "bind", "foreign", "foreign_estimator", "native", "native_program", "onnx", "reference",
+        "stopping", "trust",
     },
     "objectives": {"advantages", "policy", "preference", "spec", "tokens"},
 }
