@@ -8,26 +8,24 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from alexandra.backends.bind import bind  # noqa: E402
-from alexandra.backends.native_unsupported import UNSUPPORTED  # noqa: E402
 from alexandra.backends.pytorch import module  # noqa: E402
 from alexandra.ir.check import make_graph  # noqa: E402
 from alexandra.ir.graph import Graph, Node  # noqa: E402
 from alexandra.ir.ops import OPS, PRIMITIVES  # noqa: E402
 from alexandra.ir.weights import initialise  # noqa: E402
 from alexandra.nn.graph_module import GraphModule  # noqa: E402
-from alexandra.nn.primitives import CALLS, LAYERS, TIED, Parameters  # noqa: E402
+from alexandra.nn.primitives import CALLS, LAYERS, STEPS, TIED, Parameters  # noqa: E402
 from alexandra.rng import derive  # noqa: E402
 
 X = torch.tensor(derive(0, "x").normal(40).reshape(10, 4).astype(np.float32))
 
 
 def test_every_primitive_has_one_row() -> None:
-    inside = {"input", "dropout", "reshape"}  # these need more than their inputs: GraphModule does them itself
-    rows = [*CALLS, *LAYERS, *inside]
-    assert sorted(rows) == sorted(set(PRIMITIVES) - set(UNSUPPORTED))
+    inside = {"input", "reshape"}  # these need more than their inputs: GraphModule does them itself
+    rows = [*CALLS, *LAYERS, *STEPS, *inside]
+    assert sorted(rows) == sorted(PRIMITIVES)
     with_parameters = {name for name in PRIMITIVES if OPS[name].params.__code__.co_name != "<lambda>"} - {"output"}
-    with_parameters -= set(UNSUPPORTED)
-    assert set(LAYERS) == set(TIED) == with_parameters
+    assert set(LAYERS) == set(TIED) == with_parameters - set(STEPS)
 
 
 def chain(*names: str) -> Graph:

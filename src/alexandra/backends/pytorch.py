@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexandra.backends.admit import Admission, check_program, refuse_ops, trained_names
+from alexandra.backends.admit import Admission, check_program, trained_names
 from alexandra.backends.base import Progress
-from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.backends.noise import noise, noisy
 from alexandra.backends.pytorch_run import (
     Place,
@@ -37,13 +36,23 @@ from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph, Node, TensorType
 from alexandra.ir.weights import WeightSet, initialise
 from alexandra.nn.graph_module import GraphModule
+from alexandra.nn.passing import Pass
 from alexandra.objectives.spec import MSE, Objective, Program
 
 Arrays = dict[str, np.ndarray]
 
 
-def module(graph: Graph, weights: WeightSet | None = None, *, seed: int = 0, device: str = "cpu") -> GraphModule:
+def module(
+    graph: Graph,
+    weights: WeightSet | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    checkpointed: bool = False,
+) -> GraphModule:
     """`graph` as an nn.Module in training mode, with a copy of `weights` (without them, `initialise(graph, seed)`).
+
+    On device "meta" nothing is allocated, whatever the size. `checkpointed` trains in less memory (GraphModule).
 
     It takes and gives dicts of tensors, `module({"x": x_BI})["y"]`; `named_parameters` and `state_dict` use the
     names of the WeightSet. In training mode dropout draws from torch's generator. GraphError, WeightsError.
@@ -51,7 +60,9 @@ def module(graph: Graph, weights: WeightSet | None = None, *, seed: int = 0, dev
     verify(graph)
     if open_nodes := auto_nodes(graph):
         raise BackendError(f"network {graph.name!r} leaves sizes open (AUTO) in: {open_nodes[0].name}")
-    found = GraphModule(primitives(graph), device_named(device))
+    found = GraphModule(primitives(graph), device_named(device), checkpointed)
+    if weights is None and device == "meta":
+        return found
     copy_weights(found, graph, initialise(graph, seed) if weights is None else weights)
     return found
 
@@ -87,15 +98,17 @@ class TorchModel:
     """A graph and its weights on torch; `device` is torch's name of one ("cpu", "cuda", "cuda:1").
 
     `threads` holds inside the calls of this model only. `module` shares the weights that training changes.
+    `checkpoint` trains in less memory: values are forgotten inside segments of the network and computed again.
     """
 
     backend = "torch"
 
-    def __init__(self, graph: Graph, weights: WeightSet, *, threads: int = 1, device: str = "cpu") -> None:
+    def __init__(
+        self, graph: Graph, weights: WeightSet, *, threads: int = 1, device: str = "cpu", checkpoint: bool = False
+    ) -> None:
         self.graph, self.threads, self.device = graph, threads, device_named(device)
         self.admission = Admission(graph)
-        refuse_ops(self.admission.primitive, UNSUPPORTED, self.backend)
-        self.module = GraphModule(self.admission.primitive, self.device).eval()
+        self.module = GraphModule(self.admission.primitive, self.device, checkpoint).eval()
         self._arena, self._moments = 0, 0
         self.load(weights)
 
@@ -136,9 +149,9 @@ class TorchModel:
         self._plan(arrays, rows)
         parameters = self._trained(frozen)
         with threads_of(self.threads):
-            values = self.module.values(tensors_of(arrays, self.device))
             answers = tensors_of(wanted, self.device)
-            loss = self._loss(values, answers, answers, objective)
+            batch = tensors_of(arrays, self.device), answers
+            loss = self._training_loss(batch, answers, objective, Pass(training=True))
             grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
         found = {name: array_of(g) for name, g in zip(parameters, grads, strict=True)}
         return float(loss.detach()), self.admission.with_untrained(found, frozen)
@@ -162,7 +175,8 @@ class TorchModel:
         parameters, tensors = self._trained(frozen), tensors_of(arrays, self.device)
         floats = {name: tensor.requires_grad_() for name, tensor in tensors.items() if tensor.is_floating_point()}
         with threads_of(self.threads):
-            values, given = self.module.values(tensors), tensors_of(seeds, self.device)
+            given = tensors_of(seeds, self.device)
+            values = self.module.values(tensors, Pass(training=True), given)
             total = torch.stack([(values[name] * seed).sum() for name, seed in given.items()]).sum()
             wanted = [*floats.values(), *parameters.values()]
             grads = [array_of(g) for g in torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)]
@@ -179,10 +193,17 @@ class TorchModel:
         self._moments = num_moments(program.optimizer)
         sources = [(node, types[node.name]) for node in noisy(self.admission.primitive)]
 
+        kept = [n for n in trained_names(program.frozen, param_specs(self.graph)) if n in self.admission.untrained]
+        moving = {name: self.module.get_parameter_by_name(name) for name in kept}
+
         def loss(batch: Tensors, answers: Tensors, place: Place) -> Tensor:
             size = len(next(iter(batch.values())))
             masks = {node.name: self._mask(program.seed, (node, given), place, size) for node, given in sources}
-            return self._loss(self.module.values(batch, masks), answers, place.targets, program.objective)
+            now = Pass(training=True, masks=masks, share=size / len(next(iter(place.targets.values()))))
+            total = self._training_loss((batch, answers), place.targets, program.objective, now)
+            now.moved = {name: value for name, value in now.moved.items() if name in moving}
+            self.module.move(now)
+            return total
 
         def valid() -> float:
             assert aside is not None
@@ -190,7 +211,7 @@ class TorchModel:
 
         aside = (tensors_of(held[0], self.device), tensors_of(held[1], self.device)) if held else None
         data = tensors_of(arrays, self.device), tensors_of(wanted, self.device)
-        return TorchRun(self, program, (self._trained(program.frozen), {}), data, loss, valid)
+        return TorchRun(self, program, (self._trained(program.frozen), moving), data, loss, valid)
 
     def run(self, state: TorchRun, steps: int, progress: Progress | None = None) -> np.ndarray:
         """`steps` steps of the run; the float64 loss of each step, taken before its update."""
@@ -210,6 +231,13 @@ class TorchModel:
         parameters = dict(self.module.named_parameters())
         names = trained_names(frozen, param_specs(self.graph))
         return {name: parameters[name] for name in names if name not in self.admission.untrained}
+
+    def _training_loss(self, batch: tuple[Tensors, Tensors], whole: Tensors, objective: Objective, now: Pass) -> Tensor:
+        """The loss of a batch (inputs, targets) as training sees it, with its share of what gates add."""
+        keep = {place for _, place in self.admission.heads.values()} | set(self.admission.heads)
+        values = self.module.values(batch[0], now, keep)
+        loss = self._loss(values, batch[1], whole, objective)
+        return loss + now.share * torch.stack(now.losses).sum() if now.losses else loss
 
     def _loss(self, values: Tensors, targets: Tensors, whole: Tensors, objective: Objective) -> Tensor:
         """The losses of all outputs, added; `whole` are the targets of the update that `targets` are a part of."""

@@ -1,85 +1,28 @@
-"""The primitives of the IR as functions on torch tensors, one row per op: what `GraphModule` runs.
+"""The primitives of the IR on torch, one row per op: what `GraphModule` runs.
 
-CALLS holds the ops without parameters, LAYERS the torch module of each op that has some, and TIED what such an
-op does with parameters that another kind of op owns. Gradients are torch's. Suffixes: B rows and any further
-leading axes, I inputs and O outputs of a dense, V vocabulary, L last axis.
+CALLS (pointwise.py) holds the plain functions, LAYERS the torch module of the ops that are one, and TIED what such an
+op does with parameters that another kind of op owns; STEPS are the ops that need more: their own parameters, or the
+pass. Gradients are torch's. Suffixes: B rows and any further leading axes, I inputs and O outputs of a dense, V
+vocabulary, L last axis.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from alexandra.ir.graph import Attr, Node
+from alexandra.nn import attention, experts, layers
+from alexandra.nn.passing import Pass
+from alexandra.nn.pointwise import CALLS, Attrs, number
 
-Attrs = Mapping[str, Attr]
-Call = Callable[[Attrs, tuple[Tensor, ...]], Tensor]
+__all__ = ["CALLS", "LAYERS", "STEPS", "TIED", "Parameters", "kind_of", "number"]
+
 Shapes = Mapping[str, tuple[int, ...]]  # of an owner's parameters, by suffix
-
-COMPARE: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "==": torch.eq,
-    "!=": torch.ne,
-    "<": torch.lt,
-    "<=": torch.le,
-    ">": torch.gt,
-    ">=": torch.ge,
-}
-
-
-def number(attrs: Attrs, name: str) -> float:
-    value = attrs[name]
-    assert isinstance(value, int | float)
-    return float(value)
-
-
-def multiply(attrs: Attrs, inputs: tuple[Tensor, ...]) -> Tensor:
-    result = inputs[0]
-    for other in inputs[1:]:
-        result = result * other
-    return result
-
-
-def add(attrs: Attrs, inputs: tuple[Tensor, ...]) -> Tensor:
-    result = inputs[0]
-    for other in inputs[1:]:
-        result = result + other
-    return result
-
-
-def cut(attrs: Attrs, inputs: tuple[Tensor, ...]) -> Tensor:
-    return inputs[0][..., operator.index(attrs["start"]) : operator.index(attrs["stop"])]  # type: ignore[arg-type]
-
-
-def select(attrs: Attrs, inputs: tuple[Tensor, ...]) -> Tensor:
-    """No gradient reaches the condition. The value is compared in float32, as the op table says."""
-    condition_B1, then_BL, else_BL = inputs
-    holds_B1 = COMPARE[str(attrs["cmp"])](condition_B1, float(np.float32(number(attrs, "value"))))
-    return torch.where(holds_B1, then_BL, else_BL)
-
-
-CALLS: dict[str, Call] = {
-    "output": lambda attrs, x: x[0],
-    "relu": lambda attrs, x: F.relu(x[0]),
-    "leaky_relu": lambda attrs, x: F.leaky_relu(x[0], number(attrs, "slope")),
-    "elu": lambda attrs, x: F.elu(x[0], number(attrs, "alpha")),
-    "gelu": lambda attrs, x: F.gelu(x[0]),
-    "silu": lambda attrs, x: F.silu(x[0]),
-    "sigmoid": lambda attrs, x: torch.sigmoid(x[0]),
-    "tanh": lambda attrs, x: torch.tanh(x[0]),
-    "softplus": lambda attrs, x: F.softplus(x[0]),
-    "softmax": lambda attrs, x: torch.softmax(x[0], dim=-1),
-    "add": add,
-    "mul": multiply,
-    "concat": lambda attrs, x: torch.cat(x, dim=-1),
-    "slice": cut,
-    "select": select,
-}
 
 
 def bare(kind: type[nn.Module], *sizes: object, device: torch.device, **settings: object) -> nn.Module:
@@ -115,12 +58,16 @@ LAYERS: dict[str, Callable[[Attrs, Shapes, torch.device], nn.Module]] = {
 
 
 class Parameters(nn.Module):
-    """The parameters of an owner whose users differ (a dense on an embedding's table); it computes nothing."""
+    """The parameters of an owner that is no module of torch's own, or whose users differ; it computes nothing.
 
-    def __init__(self, shapes: Shapes, device: torch.device) -> None:
+    What training moves without a gradient (`untrained`, by suffix) requires none.
+    """
+
+    def __init__(self, shapes: Shapes, device: torch.device, untrained: Collection[str] = ()) -> None:
         super().__init__()
         for suffix, shape in shapes.items():
-            self.register_parameter(suffix, nn.Parameter(torch.empty(shape, device=device)))
+            values = torch.empty(shape, device=device)
+            self.register_parameter(suffix, nn.Parameter(values, requires_grad=suffix not in untrained))
 
 
 def tied_dense(attrs: Attrs, owner: nn.Module, x_BI: Tensor) -> Tensor:
@@ -146,6 +93,28 @@ TIED: dict[str, Callable[[Attrs, nn.Module, Tensor], Tensor]] = {
     "embedding": tied_embedding,
     "layernorm": tied_layernorm,
     "rmsnorm": tied_rmsnorm,
+}
+
+
+def dropout(node: Node, owner: nn.Module | None, inputs: tuple[Tensor, ...], now: Pass) -> Tensor:
+    if now.masks is not None:
+        return inputs[0] * now.masks[node.name]
+    return F.dropout(inputs[0], number(node.attrs, "rate"), now.noisy)
+
+
+STEPS: dict[str, Callable[[Node, nn.Module | None, tuple[Tensor, ...], Pass], Tensor]] = {
+    "dropout": dropout,
+    "batchnorm": layers.batchnorm,
+    "position": attention.position,
+    "rope": attention.rope,
+    "sdpa": attention.sdpa,
+    "top_k_gate": experts.top_k_gate,
+    "experts": experts.experts,
+    "conv2d": layers.conv2d,
+    "pool2d": layers.pool2d,
+    "rnn": layers.recurrent,
+    "lstm": layers.recurrent,
+    "gru": layers.recurrent,
 }
 
 

@@ -61,9 +61,7 @@ def padded(rows: Sequence[Row], *, pad: int, length: int = 0, left: bool = False
     if length and longest > length:
         raise DataError(f"a row has {longest} positions, the batch {length}", hint="cut the rows first: cut(rows, n)")
     width = length or longest
-    places = tuple(
-        (i, width - row.positions, width) if left else (i, 0, row.positions) for i, row in enumerate(rows)
-    )
+    places = tuple((i, width - row.positions, width) if left else (i, 0, row.positions) for i, row in enumerate(rows))
     return _filled(rows, places, len(rows), width, pad)
 
 

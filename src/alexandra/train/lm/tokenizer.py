@@ -142,9 +142,11 @@ class HubTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Pieces between the spellings of special tokens are encoded apart, so that no spelling becomes one."""
-        return [int(token) for token in self.inner.encode(text, add_special_tokens=False).ids] if not any(
-            name in text for name in self._added
-        ) else self._encode_plain(text)
+        return (
+            [int(token) for token in self.inner.encode(text, add_special_tokens=False).ids]
+            if not any(name in text for name in self._added)
+            else self._encode_plain(text)
+        )
 
     def _encode_plain(self, text: str) -> list[int]:
         """Text that spells special tokens: each spelling is broken after its first character."""
