@@ -361,7 +361,6 @@ def test_the_onnx_model_answers_as_the_reference(op: str, shape: Shape) -> None:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     for graph in ROWS[op](shape):
-        skip_unsupported(graph, UNSUPPORTED, "onnx")
         inputs, _, weights = data_for(graph, ROW_COUNTS.get(shape, 3))
         session = runtime.InferenceSession(export(graph, weights), options, providers=["CPUExecutionProvider"])
         names = [node.name for node in graph.outputs]
