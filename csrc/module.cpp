@@ -290,6 +290,10 @@ void bind_trainer(nb::module_& m) {
     auto trainer = nb::class_<Trainer>(m, "Trainer");
     trainer
         .def(nb::new_(&make_trainer), "engine"_a, "nodes"_a, "program"_a, "inputs"_a, "losses"_a, "validation"_a = nb::none())
+        .def("feed", [](Trainer& t, const std::vector<Array>& inputs, const std::vector<LossTuple>& losses) {
+            const std::vector<Rows> rows = input_rows(t.plan(), inputs);
+            t.feed(rows, loss_data(t.plan(), losses, rows.at(0).rows));
+        })
         .def_prop_rw("step", &Trainer::step, &Trainer::set_step)
         .def_prop_ro("arena_floats", &Trainer::arena_floats)
         .def_prop_ro("gradient_floats", [](Trainer& t) { return t.plan().gradient_floats; })

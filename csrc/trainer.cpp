@@ -62,6 +62,21 @@ Trainer::Trainer(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
     norms_.resize(program_.clip_norm > 0 ? rows : 0);
 }
 
+void Trainer::feed(std::vector<Rows> inputs, const std::vector<LossData>& losses) {
+    const std::lock_guard lock(engine_->busy);
+    const auto differ = [](const Rows& now, const Rows& given) {
+        return now.rows != given.rows || now.features != given.features;
+    };
+    bool fits = inputs.size() == inputs_.size() && losses.size() == losses_.size();
+    for (size_t i = 0; fits && i < inputs.size(); ++i) fits = !differ(inputs_[i], inputs[i]);
+    for (size_t i = 0; fits && i < losses.size(); ++i)
+        fits = !differ(losses_[i].targets, losses[i].targets) && !differ(losses_[i].weights, losses[i].weights);
+    if (!fits) throw Error(Status::invalid_argument, "a run goes on only with data of the shapes that it began with");
+    inputs_ = std::move(inputs);
+    for (size_t i = 0; i < losses.size(); ++i)
+        losses_[i].targets = losses[i].targets, losses_[i].weights = losses[i].weights;
+}
+
 size_t Trainer::arena_floats() const {
     return arena_.floats() + index_.size() + norms_.size() + best_.floats() +
            (validation_ ? validation_->arena_floats() : 0);

@@ -65,6 +65,8 @@ public:
     // At most `count` steps; writes the loss of each, and (step, validation loss) of each look. Stops with
     // Error(not_finite) before a step whose loss is not finite changes anything; `step()` then names it.
     RunResult run(int64_t count, double* losses, double* looks = nullptr, const Poll& poll = nullptr);
+    // Other data of the same shapes: the run goes on with it.
+    void feed(std::vector<Rows> inputs, const std::vector<LossData>& losses);
     // Loss and gradients of step 0's batch without an update.
     double gradients_only();
 

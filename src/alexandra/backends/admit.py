@@ -305,6 +305,17 @@ def trained_names(frozen: Sequence[str], names: Iterable[str]) -> list[str]:
     return left
 
 
+def check_fed(now: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> None:
+    """BackendError unless `given` could stand where a run reads `now`: the same names, shapes and kinds of numbers."""
+    for name, array in now.items():
+        if name not in given or given[name].shape != array.shape:
+            shape = list(given[name].shape) if name in given else "nothing"
+            raise BackendError(
+                f"a run over {name!r} of shape {list(array.shape)} cannot go on with {shape}",
+                hint="start another run for rows of another shape; restore(arrays) carries the moments over",
+            )
+
+
 def check_state(given: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """BackendError unless `given` is the state of a run whose arrays have these names and shapes."""
     if set(given) != set(shapes):

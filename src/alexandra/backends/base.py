@@ -84,6 +84,10 @@ class Model(Protocol):
         self, inputs: Arrays, gradients: Arrays, frozen: Sequence[str] = ()
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]: ...
 
+    def feed(self, state: TrainState, inputs: Arrays, targets: Any) -> None:
+        """Other rows for a run, as many and of the same shapes: its moments and its step go on."""
+        ...
+
     def run(self, state: TrainState, steps: int, progress: Progress | None = None) -> np.ndarray:
         """Do at most `steps` steps without Python (fewer when it stops early); the float64 loss of each."""
         ...

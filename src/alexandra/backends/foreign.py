@@ -130,6 +130,9 @@ class Foreign(Model):
             f"{self.words} cannot run backward from given gradients", hint=f"it can: {', '.join(self.capabilities)}"
         )
 
+    def feed(self, state: TrainState, inputs: Arrays, targets: Any) -> None:
+        self._asked("start").feed(state, inputs, targets)
+
     def run(self, state: TrainState, steps: int, progress: Progress | None = None) -> np.ndarray:
         return np.asarray(self._asked("run").run(state, steps, progress))
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexandra import _native
-from alexandra.backends.admit import Admission, check_program, check_state, refuse_ops, trained_names
+from alexandra.backends.admit import Admission, check_fed, check_program, check_state, refuse_ops, trained_names
 from alexandra.backends.base import Progress
 from alexandra.backends.native_program import LossTuple, given_gradients, kept_by, losses_of, settings_of
 from alexandra.backends.native_unsupported import UNSUPPORTED
@@ -170,7 +170,24 @@ class NativeModel:
             trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses, evaluator)
         self._count(trainer)
         self._training["optimizer"] = 4 * trainer.learned_floats * trainer.num_moments
-        return NativeState(self, trainer, learned, [*data, *kept_by(losses), *kept])
+        state = NativeState(self, trainer, learned, [*data, *kept_by(losses), *kept])
+        state.feed_of = (program.objective, [*data, *kept_by(losses)])
+        return state
+
+    def feed(self, state: NativeState, inputs: Mapping[str, Any], targets: Any) -> None:
+        """Other rows for a run, as many and of the same shapes; moments and step go on."""
+        if state.model is not self:
+            raise BackendError("this run was started by another model", hint="start it with model.start(...)")
+        objective, before = state.feed_of
+        arrays, rows = self.admission.inputs(inputs)
+        wanted = self.admission.targets(targets, objective, arrays, rows)
+        graph, _ = self.admission.plan(arrays)
+        data, losses = _inputs(graph, arrays), losses_of(wanted, objective, self.admission.heads, _index(graph))
+        given = [*data, *kept_by(losses)]
+        check_fed(*({str(i): array for i, array in enumerate(arrays)} for arrays in (before, given)))
+        with _engine_errors():
+            state.trainer.feed(data, losses)
+        state.feed_of = (objective, given)
 
     def run(self, state: NativeState, steps: int, progress: Progress | None = None) -> np.ndarray:
         """At most `steps` steps without Python; the float64 loss of each, taken before its update.
@@ -258,6 +275,7 @@ class NativeState:
     def __init__(self, model: NativeModel, trainer: Any, learned: list[str], kept: list[np.ndarray]) -> None:
         self.model, self.trainer, self._learned, self._kept = model, trainer, learned, kept
         self._watches = trainer.look_every > 0
+        self.feed_of: tuple[Objective, list[np.ndarray]]  # what the run learns from, kept while the engine reads it
         self.looks: list[tuple[int, float]] = []
 
     @property

@@ -213,6 +213,13 @@ class TorchModel:
         data = tensors_of(arrays, self.device), tensors_of(wanted, self.device)
         return TorchRun(self, program, (self._trained(program.frozen), moving), data, loss, valid)
 
+    def feed(self, state: TorchRun, inputs: Mapping[str, Any], targets: Any) -> None:
+        """Other rows for a run, as many and of the same shapes; moments and step go on."""
+        check_owner(state, self)
+        arrays, rows = self.admission.inputs(inputs)
+        wanted = self.admission.targets(targets, state.program.objective, arrays, rows)
+        state.replace_data(tensors_of(arrays, self.device), tensors_of(wanted, self.device))
+
     def run(self, state: TorchRun, steps: int, progress: Progress | None = None) -> np.ndarray:
         """`steps` steps of the run; the float64 loss of each step, taken before its update."""
         check_owner(state, self)

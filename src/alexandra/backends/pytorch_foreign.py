@@ -131,6 +131,7 @@ class ForeignModule:
             one = self._raw({name: tensor[:1] for name, tensor in data.items()}) if rows else {}
         shapes = {name: (rows, *one[name].shape[1:]) if rows else (0,) for name in self.outputs}
         wanted = self._targets(targets, program.objective, shapes)
+        self._fed_shapes = shapes
         self._moments = num_moments(program.optimizer)
         stream = derive(program.seed, "dropout")
         check_validation(program, validation)
@@ -146,6 +147,14 @@ class ForeignModule:
 
         tensors = self._trained(program.frozen), dict(self.module.named_buffers())
         return TorchRun(self, program, tensors, (data, tensors_of(wanted, self.device)), loss, valid)
+
+    def feed(self, state: TorchRun, inputs: Mapping[str, Any], targets: Any) -> None:
+        """Other rows for a run, as many and of the same shapes; moments and step go on."""
+        check_owner(state, self)
+        arrays, rows = admit_inputs(self.inputs, inputs)
+        shapes = {name: (rows, *shape[1:]) for name, shape in self._fed_shapes.items()}
+        wanted = self._targets(targets, state.program.objective, shapes)
+        state.replace_data(tensors_of(arrays, self.device), tensors_of(wanted, self.device))
 
     def run(self, state: TorchRun, steps: int, progress: Progress | None = None) -> np.ndarray:
         check_owner(state, self)

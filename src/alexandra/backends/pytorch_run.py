@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexandra.backends.admit import WEIGHTS, check_state
+from alexandra.backends.admit import WEIGHTS, check_fed, check_state
 from alexandra.backends.base import Progress
 from alexandra.backends.reference_optim import CLIP_EPS, num_moments, schedule_factor
 from alexandra.backends.stopping import Watch
@@ -192,6 +192,12 @@ class TorchRun:
         self._state |= self._buffers
         self._valid = valid
         self.watch = Watch(program.stop, ceil(self._rows / program.update_rows)) if program.stop else None
+
+    def replace_data(self, inputs: Tensors, targets: Tensors) -> None:
+        """What a model's `feed` does with admitted tensors."""
+        now, given = {**self._inputs, **self._targets}, {**inputs, **targets}
+        check_fed({n: array_of(t) for n, t in now.items()}, {n: array_of(t) for n, t in given.items()})
+        self._inputs, self._targets = inputs, targets
 
     @property
     def step(self) -> int:

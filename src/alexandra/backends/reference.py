@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alexandra.backends.admit import WEIGHTS, Admission, check_program, check_state, trained_names
+from alexandra.backends.admit import WEIGHTS, Admission, check_fed, check_program, check_state, trained_names
 from alexandra.backends.base import Progress
 from alexandra.backends.noise import noise, noisy
 from alexandra.backends.reference_elementwise import running_statistics
@@ -283,6 +283,12 @@ class ReferenceModel:
         return ReferenceState(self, program, (arrays, wanted), valid)
 
     @_QUIET
+    def feed(self, state: ReferenceState, inputs: Mapping[str, Any], targets: Any) -> None:
+        """Other rows for a run, as many and of the same shapes; moments and step go on."""
+        arrays, rows = self.admission.inputs(inputs)
+        wanted = self.admission.targets(targets, state.program.objective, arrays, rows)
+        state.replace_data((arrays, wanted))
+
     def run(self, state: ReferenceState, steps: int, progress: Progress | None = None) -> np.ndarray:
         """At most `steps` steps of the run (fewer when it stops early); the float64 loss of each before its update."""
         if state.model is not self:
@@ -315,6 +321,11 @@ class ReferenceState:
         }
         self._valid = valid
         self.watch = Watch(program.stop, ceil(self._rows / program.update_rows)) if program.stop else None
+
+    def replace_data(self, data: Data) -> None:
+        """What `ReferenceModel.feed` does with admitted arrays."""
+        check_fed({**self._inputs, **self._targets}, {**data[0], **data[1]})
+        self._inputs, self._targets = data
 
     @property
     def step(self) -> int:

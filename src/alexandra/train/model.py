@@ -74,6 +74,10 @@ class BoundModel:
     def start(self, program: Program, inputs: Arrays, targets: Any, validation: Any = None) -> TrainState:
         return self.inner.start(program, inputs, targets, validation)
 
+    def feed(self, state: TrainState, inputs: Arrays, targets: Any) -> None:
+        """Other rows for a run, as many and of the same shapes; moments and step go on."""
+        self.inner.feed(state, inputs, targets)
+
     def run(self, state: TrainState, steps: int, progress: Callable[[int, float], object] | None = None) -> np.ndarray:
         return self.inner.run(state, steps, progress)
 
