@@ -1,0 +1,154 @@
+"""GRPO and its named variants: sample groups of answers, let verifiers judge, raise what beat its group.
+
+One step: the next prompts, G answers each, rewards, advantages, then `epochs` passes of `minibatches` updates. The
+first update of a step is on-policy: its ratio is 1 and the gradient a weighted cross-entropy. Normalisers are those
+of the whole minibatch, so cutting it into micro-batches changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from alexandra.errors import DataError, UsageError
+from alexandra.objectives.advantages import advantages, informative
+from alexandra.objectives.policy import GRPO, Sampled, normalizer, policy_loss
+from alexandra.objectives.tokens import F64
+from alexandra.train.lm.batch import TokenBatch
+from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, collect
+from alexandra.train.lm.stage import Metrics, means, rows_of_step
+
+
+@dataclass(frozen=True)
+class GRPOSettings:
+    """`prompts` a step, `length` positions a row; `minibatches` must divide the prompts."""
+
+    objective: GRPO
+    rollout: RolloutSettings
+    length: int
+    prompts: int = 8
+    epochs: int = 1
+    minibatches: int = 1
+
+    def __post_init__(self) -> None:
+        if self.minibatches < 1 or self.prompts % self.minibatches:
+            raise UsageError(f"{self.prompts} prompts do not divide into {self.minibatches} minibatches")
+
+
+class GroupPolicy:
+    """GRPO on prompts with verifiable answers."""
+
+    name = "grpo"
+
+    def __init__(
+        self, actor: Actor, tasks: Sequence[Task], settings: GRPOSettings, held_out: Sequence[Task] = ()
+    ) -> None:
+        if not tasks:
+            raise DataError("there is no prompt to learn from")
+        longest = max(len(task.tokens) for task in (*tasks, *held_out)) + settings.rollout.sampling.max_tokens - 1
+        if longest > settings.length:
+            raise UsageError(
+                f"a prompt and its answer may have {longest} positions, length is {settings.length}",
+                hint="raise length or lower max_tokens",
+            )
+        if settings.objective.beta and actor.reference is None:
+            raise UsageError(f"beta={settings.objective.beta:g} needs a reference policy")
+        self.actor, self.tasks, self.settings, self.held_out = actor, list(tasks), settings, list(held_out)
+        self.last: Rollouts | None = None
+
+    def step(self, number: int) -> Metrics:
+        """Sample, judge, learn. A step whose groups all agree changes nothing and says so (informative = 0)."""
+        settings = self.settings
+
+        def draw_tasks(attempt: int) -> list[Task]:
+            place = number * (settings.rollout.redraws + 1) + attempt
+            chosen = rows_of_step(settings.rollout.seed, len(self.tasks), settings.prompts, place)
+            return [self.tasks[i] for i in chosen]
+
+        rollouts = collect(self.actor, settings.rollout, number, draw_tasks)
+        self.last = rollouts
+        advantage_B = advantages(rollouts.rewards_PG, settings.objective.advantage).reshape(-1)
+        metrics = described(rollouts)
+        if not advantage_B.any():
+            return {"loss": 0.0, **metrics}
+        batch = rollouts.batch(settings.length, self.actor.tokenizer.pad)
+        return {**self._learn(batch, advantage_B, rollouts), **metrics}
+
+    def _learn(self, batch: TokenBatch, advantage_B: F64, rollouts: Rollouts) -> Metrics:
+        old_BT = self.actor.policy.logprobs(batch)
+        drawn_BT = rollouts.placed([completion.logps for completion in rollouts.completions], batch)
+        reference_BT = self.actor.reference.logprobs(batch) if self.actor.reference is not None else None
+        rows = np.arange(len(advantage_B)).reshape(self.settings.minibatches, -1)
+        stats: dict[str, float] = {}
+        loss = 0.0
+        for _ in range(self.settings.epochs):
+            for part in rows:
+                sampled = Sampled(
+                    old_BT[part],
+                    advantage_B[part],
+                    batch.mask_BT[part],
+                    None if reference_BT is None else reference_BT[part],
+                )
+                found = self._update(rows_of(batch, part), sampled)
+                loss += found[0] / (self.settings.epochs * len(rows))
+                for name, value in found[1].items():
+                    stats[name] = stats.get(name, 0.0) + value
+        gap = float(np.abs(np.where(batch.mask_BT > 0, drawn_BT - old_BT, 0.0)).max())
+        return {"loss": loss, "sampler_gap": gap, **means(stats, "tokens")}
+
+    def _update(self, batch: TokenBatch, sampled: Sampled) -> tuple[float, Mapping[str, float]]:
+        objective = self.settings.objective
+        if not np.asarray(sampled.mask_BT).any():
+            return 0.0, {}
+        total = normalizer(sampled.mask_BT, objective)
+        found = self.actor.policy.update(batch, lambda logp: policy_loss(logp, sampled, objective, total))
+        return found.value, found.stats
+
+    def evaluate(self) -> Metrics:
+        """Mean reward of greedy answers to held-out prompts; abstentions are counted apart."""
+        return greedy_rewards(self.actor, self.settings.rollout, self.held_out)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.actor.policy.arrays()
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.actor.policy.restore(arrays)
+
+
+def greedy_rewards(actor: Actor, settings: RolloutSettings, tasks: Sequence[Task]) -> Metrics:
+    """What judges say of one greedy answer to each task; nothing without tasks."""
+    if not tasks:
+        return {}
+    plain = replace(settings.sampling, temperature=0.0, top_k=0, top_p=1.0)
+    once = RolloutSettings(plain, group=1, seed=settings.seed)
+    found = collect(actor, once, 0, lambda _: tasks)
+    return {f"eval_{name}": value for name, value in described(found).items() if name != "informative"}
+
+
+def rows_of(batch: TokenBatch, part: np.ndarray) -> TokenBatch:
+    places = tuple((i, *batch.places[row][1:]) for i, row in enumerate(part.tolist()))
+    return TokenBatch(
+        batch.tokens_BT[part], batch.targets_BT[part], batch.mask_BT[part], batch.segments_BT[part], places
+    )
+
+
+def described(rollouts: Rollouts) -> Metrics:
+    """Rewards, each judge's mean, abstentions, lengths and how many prompts can teach something."""
+    rewards = rollouts.rewards_PG
+    judged = rewards[~np.isnan(rewards)]
+    metrics = {
+        "reward": float(judged.mean()) if judged.size else math.nan,
+        "reward_std": float(judged.std()) if judged.size else math.nan,
+        "abstained": float(np.isnan(rewards).mean()),
+        "informative": float(informative(rewards).mean()),
+        "answer_tokens": float(np.mean([len(one.tokens) for one in rollouts.completions])),
+        "stopped": float(np.mean([one.stopped for one in rollouts.completions])),
+    }
+    for name in rollouts.judgements[0].parts if rollouts.judgements else ():
+        values = [one.parts[name] for one in rollouts.judgements]
+        known = [value for value in values if value is not None]
+        metrics[f"reward/{name}"] = float(np.mean(known)) if known else math.nan
+    return metrics

@@ -1,0 +1,207 @@
+"""A language model that can be trained and asked: log-probabilities of given tokens, one update, and completions.
+
+A Policy hides what runs the network (native engine, torch, a transformers model). It knows no objective: a stage
+computes the loss and its derivative by every log-probability (objectives/tokens.py) and the policy applies it, which
+is exact for every objective that depends on the weights through those log-probabilities alone. NetworkPolicy is a
+Graph on any backend.
+
+Suffixes: B rows, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from alexandra.backends.base import Model, TrainState
+from alexandra.errors import BackendError, DataError
+from alexandra.ir.check import final_activation, infer
+from alexandra.ir.expand import primitives
+from alexandra.ir.graph import Graph
+from alexandra.ir.weights import WeightSet
+from alexandra.objectives.spec import AdamW, Optimizer, Program, Schedule, WeightedCrossEntropy
+from alexandra.objectives.tokens import F64, TokenLoss
+from alexandra.train.lm.batch import TokenBatch
+
+LossOf = Callable[[F64], TokenLoss]  # log-probabilities [B, T] -> loss of the batch
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights are updated: `micro_rows` go through the network at once (0: the whole batch), same result."""
+
+    optimizer: Optimizer = AdamW(lr=1e-3, beta2=0.95, weight_decay=0.1)
+    schedule: Schedule = Schedule()
+    clip_norm: float = 1.0
+    micro_rows: int = 0
+    seed: int = 0
+    frozen: tuple[str, ...] = ()
+
+
+class Policy(Protocol):
+    """What a stage needs of a language model."""
+
+    vocab: int
+
+    def logprobs(self, batch: TokenBatch) -> F64:
+        """ln p(target) of every position, float64 [B, T]; positions that the mask leaves out are 0."""
+        ...
+
+    def update(self, batch: TokenBatch, loss: LossOf, *, constant: bool = False) -> TokenLoss:
+        """One optimiser step on `loss`; returns it. `constant`: its derivative does not depend on the values."""
+        ...
+
+    def next_logits(self, tokens: Sequence[Sequence[int]]) -> F64:
+        """Logits [B, V] of the token after each of these sequences."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that decides the future of training: weights, moments, step."""
+        ...
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None: ...
+
+
+class NetworkPolicy:
+    """A Graph on a backend: one int32 input of tokens [T] (and, to pack, one named `segments`), one output [T, V]."""
+
+    def __init__(self, model: Model, optimization: Optimization | None = None) -> None:
+        self.model, self.optimization = model, optimization or Optimization()
+        self.tokens_name, self.segments_name = token_inputs(model.graph)
+        if len(model.graph.outputs) != 1:
+            names = ", ".join(node.name for node in model.graph.outputs)
+            raise BackendError(f"a policy has one output, the logits; network {model.graph.name!r} has {names}")
+        self.output = model.graph.outputs[0].name
+        self.is_softmax = final_activation(primitives(model.graph), self.output)[0] == "softmax"
+        self.vocab = _width(model.graph, self.output)
+        self._run: TrainState | None = None
+        self._restored: Mapping[str, np.ndarray] | None = None
+        self._shape: tuple[int, ...] = ()
+        self._last: dict[str, np.ndarray] = {}
+
+    def logprobs(self, batch: TokenBatch) -> F64:
+        """In pieces of `micro_rows` rows."""
+        rows = len(batch.tokens_BT)
+        size = self.optimization.micro_rows or rows
+        pieces = []
+        for first in range(0, rows, max(1, size)):
+            part = slice(first, first + size)
+            outputs = self.model.forward(self._inputs(batch, part))[self.output]
+            pieces.append(_picked(outputs, batch.targets_BT[part], self.is_softmax))
+        return np.where(batch.mask_BT > 0, np.concatenate(pieces), 0.0)
+
+    def update(self, batch: TokenBatch, loss: LossOf, *, constant: bool = False) -> TokenLoss:
+        """Two passes, values then gradients; one where the derivative is `constant` (likelihood)."""
+        found = loss(np.zeros(batch.mask_BT.shape) if constant else self.logprobs(batch))
+        run = self._fed(batch, found.grad_BT)
+        value = float(self.model.run(run, 1)[0])
+        if not np.isfinite(value):
+            raise BackendError(f"the loss is {value} at step {run.step}")
+        return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
+
+    def next_logits(self, tokens: Sequence[Sequence[int]]) -> F64:
+        """Right-padded: a causal network does not see the padding."""
+        longest = max(len(row) for row in tokens)
+        given = np.zeros((len(tokens), longest), np.int32)
+        for row, own in enumerate(tokens):
+            given[row, : len(own)] = own
+        inputs = {self.tokens_name: given}
+        if self.segments_name:
+            inputs[self.segments_name] = np.ones_like(given)
+        outputs = self.model.forward(inputs)[self.output]
+        last_BV = outputs[np.arange(len(tokens)), [len(own) - 1 for own in tokens]].astype(np.float64)
+        return np.log(np.maximum(last_BV, 1e-45)) if self.is_softmax else last_BV
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        weights = {f"weights/{name}": np.array(array) for name, array in self.model.weights.items()}
+        moments: Mapping[str, np.ndarray] = self._restored or {}
+        if self._run is not None:
+            moments = self._run.arrays()
+        return weights | {f"run/{name}": array for name, array in moments.items()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
+        for name, array in arrays.items():
+            kind, _, own = name.partition("/")
+            parts[kind][own] = array
+        self.model.load(WeightSet(parts["weights"]))
+        self._restored, self._run = parts["run"] or None, None
+
+    @property
+    def step(self) -> int:
+        """How many updates there were."""
+        if self._run is not None:
+            return self._run.step
+        return int(self._restored["step"]) if self._restored else 0
+
+    def _fed(self, batch: TokenBatch, grad_BT: F64) -> TrainState:
+        """The run, with this batch as its data; a batch of another shape continues in a new run with equal moments."""
+        inputs = self._inputs(batch, slice(None))
+        weights = np.ascontiguousarray(-grad_BT, np.float32)
+        targets = {"classes": batch.targets_BT, "weights": weights}
+        if self._run is not None and self._shape == weights.shape:
+            self.model.feed(self._run, inputs, targets)
+            return self._run
+        moments = self._run.arrays() if self._run is not None else self._restored
+        rows, options = len(weights), self.optimization
+        micro = min(options.micro_rows or rows, rows)
+        program = Program(
+            WeightedCrossEntropy(normalizer=1.0),
+            options.optimizer,
+            options.schedule,
+            batch_size=micro,
+            accumulate=-(-rows // micro),
+            clip_norm=options.clip_norm,
+            seed=options.seed,
+            shuffle=False,
+            frozen=options.frozen,
+        )
+        self._run, self._shape, self._restored = self.model.start(program, inputs, targets), weights.shape, None
+        if moments is not None:
+            self._run.restore(moments)
+        return self._run
+
+    def _inputs(self, batch: TokenBatch, part: slice) -> dict[str, np.ndarray]:
+        inputs = {self.tokens_name: batch.tokens_BT[part]}
+        if self.segments_name:
+            inputs[self.segments_name] = batch.segments_BT[part]
+        elif batch.segments_BT.size and batch.segments_BT.max() > 1:
+            raise DataError(
+                f"network {self.model.graph.name!r} cannot keep packed documents apart",
+                hint="give its attention an int32 input named segments, or turn packing off",
+            )
+        return inputs
+
+
+def token_inputs(graph: Graph) -> tuple[str, str]:
+    """The names of the input of tokens and of that of segments ("" without one)."""
+    names = [node.name for node in graph.inputs if node.attrs["dtype"] == "int32"]
+    tokens = [name for name in names if name != "segments"]
+    if len(tokens) != 1 or len(names) != len(graph.inputs):
+        given = ", ".join(f"{node.name} ({node.attrs['dtype']})" for node in graph.inputs)
+        raise BackendError(
+            f"a policy reads one int32 input of tokens, and maybe one named segments; {graph.name!r} reads {given}",
+        )
+    return tokens[0], "segments" if "segments" in names else ""
+
+
+def _width(graph: Graph, output: str) -> int:
+    last = infer(graph)[output].shape[-1]
+    if not isinstance(last, int):
+        raise BackendError(f"the size of output {output!r} is open: bind it to the tokenizer's vocabulary")
+    return last
+
+
+def _picked(outputs: np.ndarray, targets_BT: np.ndarray, is_softmax: bool) -> F64:
+    """ln p(target) from logits or probabilities [B, T, V], in float64."""
+    index = targets_BT[..., None].astype(np.int64)
+    values = np.take_along_axis(outputs, index, axis=-1)[..., 0].astype(np.float64)
+    if is_softmax:
+        return np.asarray(np.log(np.maximum(values, 1e-45)))
+    top = outputs.max(-1).astype(np.float64)
+    total = np.exp(outputs - top[..., None].astype(outputs.dtype)).sum(-1, dtype=np.float64)
+    return np.asarray(values - top - np.log(total))
+
