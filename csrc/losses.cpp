@@ -131,7 +131,7 @@ double Evaluator::loss() {
 
 void Evaluator::part(int64_t first, int rows, int thread) {
     const Pass pass{plan_,   engine_->kernels, layout_, arena_.data() + size_t(thread) * layout_.floats,
-                    engine_->weights.data(), nullptr, nullptr, nullptr, 0, rows};
+                    engine_->weights.values(), nullptr, nullptr, nullptr, 0, rows};
     const int lanes = layout_.lanes;
     for (int block = 0; block < pass.blocks(); ++block) {
         for (size_t j = 0; j < inputs_.size(); ++j)

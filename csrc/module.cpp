@@ -30,7 +30,7 @@ void bind_testing(nb::module_& m);  // testing.cpp
 
 namespace {
 
-using Array = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Doubles = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -88,11 +88,23 @@ std::vector<NodeSpec> node_specs(const std::vector<NodeTuple>& tuples) {
     return specs;
 }
 
+// With `source`, the weights stay in that memory, `offsets` bytes from its start.
 std::shared_ptr<Engine> make_engine(const std::vector<std::tuple<std::string, std::vector<int>, bool>>& params, int threads,
-                                    const std::string& isa) {
+                                    const std::string& isa, std::optional<Array> source, const std::vector<size_t>& offsets) {
     std::vector<ParamSpec> specs;
     for (const auto& [name, shape, trained] : params) specs.push_back({name, shape, trained});
-    return std::make_shared<Engine>(specs, threads, isa);
+    if (!source) return std::make_shared<Engine>(specs, threads, isa);
+    std::vector<size_t> floats;
+    for (size_t i = 0; i < offsets.size() && i < specs.size(); ++i) {
+        size_t size = sizeof(float);
+        for (int axis : specs[i].shape) size *= size_t(axis);
+        if (offsets[i] % sizeof(float) || offsets[i] > source->nbytes() || size > source->nbytes() - offsets[i])
+            throw Error(Status::invalid_argument, "'" + specs[i].name + "' does not lie in the given memory");
+        floats.push_back(offsets[i] / sizeof(float));
+    }
+    auto owner = std::make_shared<Array>(*source);
+    const float* base = static_cast<const float*>(owner->data());
+    return std::make_shared<Engine>(Weights(specs, std::move(owner), base, floats), threads, isa);
 }
 
 std::vector<LossData> loss_data(const Plan& plan, const std::vector<LossTuple>& losses, int64_t rows) {
@@ -232,14 +244,20 @@ void bind_program(nb::module_& m) {
 
 void bind_engine(nb::module_& m) {
     nb::class_<Engine>(m, "Engine")
-        .def(nb::new_(&make_engine), "params"_a, "threads"_a, "isa"_a)
+        .def(nb::new_(&make_engine), "params"_a, "threads"_a, "isa"_a, "source"_a = nb::none(), "offsets"_a = std::vector<size_t>{})
+        .def_prop_ro("mapped", [](const Engine& e) { return e.weights.mapped(); })
+        .def("own", [](Engine& e) {
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(e.busy);
+            e.weights.own();
+        })
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.kernels.isa); })
         .def_prop_ro("floats", [](const Engine& e) { return e.weights.floats(); })
         .def("read", [](Engine& e, std::vector<Floats> arrays) {
             check_arrays(e.weights, arrays);
             const nb::gil_scoped_release release;
             const std::lock_guard lock(e.busy);
-            read_block(e.weights, e.weights.data(), arrays);
+            read_block(e.weights, e.weights.values(), arrays);
         })
         .def("write", [](Engine& e, const std::vector<Floats>& arrays) {
             check_arrays(e.weights, arrays);

@@ -7,10 +7,11 @@
 
 namespace alexandra {
 
-Engine::Engine(const std::vector<ParamSpec>& specs, int threads, const std::string& isa)
-    : weights(specs), kernels(choose_kernels(isa)), pool(threads) {
+Engine::Engine(Weights given, int threads, const std::string& isa)
+    : weights(std::move(given)), kernels(choose_kernels(isa)), pool(threads) {
     if (threads < 1 || threads > 256)
         throw Error(Status::invalid_argument, "threads must be 1 .. 256, got " + std::to_string(threads));
+    pool.start();
 }
 
 void fill_slab(const Kernels& kernels, const Rows& source, const int32_t* index, int64_t first, int count, int lanes,
@@ -26,10 +27,13 @@ Network::Network(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
     : engine_(std::move(engine)),
       plan_(nodes, engine_->weights),
       layout_(plan_, (max_rows + engine_->pool.threads() - 1) / engine_->pool.threads()),
-      arena_(layout_.floats * size_t(engine_->pool.threads())) {}
+      arena_(layout_.floats * size_t(engine_->pool.threads())),
+      generation_(engine_->weights.generation()) {}
 
 void Network::forward(const std::vector<Rows>& inputs, const std::vector<float*>& outputs) {
     const std::lock_guard lock(engine_->busy);
+    if (generation_ != engine_->weights.generation())
+        throw Error(Status::invalid_argument, "the weights have moved since this network was planned");
     const FlushSubnormals mode;
     const int64_t rows = inputs[0].rows;
     for (int64_t first = 0; first < rows; first += max_rows()) {
@@ -45,7 +49,7 @@ void Network::forward(const std::vector<Rows>& inputs, const std::vector<float*>
 void Network::forward_part(const std::vector<Rows>& inputs, const std::vector<float*>& outputs, int64_t first, int rows,
                            int thread) {
     const Pass pass{plan_,   engine_->kernels, layout_, arena_.data() + size_t(thread) * layout_.floats,
-                    engine_->weights.data(), nullptr, nullptr, nullptr, 0, rows};
+                    engine_->weights.values(), nullptr, nullptr, nullptr, 0, rows};
     const int lanes = layout_.lanes;
     for (size_t j = 0; j < inputs.size(); ++j)
         for (int row = 0; row < rows; row += lanes)

@@ -11,7 +11,9 @@ namespace alexandra {
 
 // Weights, kernels and threads that the networks (one per shape) and runs of a model share.
 struct Engine {
-    Engine(const std::vector<ParamSpec>& specs, int threads, const std::string& isa);
+    Engine(Weights weights, int threads, const std::string& isa);
+    Engine(const std::vector<ParamSpec>& specs, int threads, const std::string& isa)
+        : Engine(Weights(specs), threads, isa) {}
     Weights weights;
     const Kernels& kernels;
     Pool pool;
@@ -51,6 +53,7 @@ private:
     Plan plan_;
     Layout layout_;  // of one thread
     Memory arena_;
+    int generation_;  // of the weights when this was planned
 };
 
 }  // namespace alexandra

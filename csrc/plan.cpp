@@ -38,24 +38,53 @@ Param param_at(const ParamSpec& spec, size_t offset) {
 
 }  // namespace
 
-Weights::Weights(const std::vector<ParamSpec>& specs) : params_(specs.size()) {
+Weights::Weights(const std::vector<ParamSpec>& specs) : specs_(specs) {
+    lay_out();
+    memory_ = Memory(floats_);
+}
+
+Weights::Weights(const std::vector<ParamSpec>& specs, std::shared_ptr<const void> owner, const float* base,
+                 const std::vector<size_t>& offsets)
+    : specs_(specs), owner_(std::move(owner)), base_(base) {
+    if (offsets.size() != specs.size()) throw Error(Status::invalid_argument, "a place is needed for every parameter");
+    for (size_t i = 0; i < specs.size(); ++i) {
+        params_.push_back(param_at(specs[i], offsets[i]));
+        params_[i].stride = params_[i].cols;
+        floats_ += params_[i].floats();
+    }
+}
+
+void Weights::lay_out() {
+    params_.resize(specs_.size());
     size_t offset = 0;
+    auto place = [&](size_t i) {
+        params_[i] = param_at(specs_[i], offset);
+        offset += params_[i].floats();
+    };
     for (const bool matrix : {true, false}) {
-        for (size_t i = 0; i < specs.size(); ++i) {
-            const std::vector<int>& shape = specs[i].shape;
-            if (!specs[i].trained || (shape.size() >= 2) != matrix) continue;
-            params_[i] = param_at(specs[i], offset);
-            offset += params_[i].floats();
-        }
+        for (size_t i = 0; i < specs_.size(); ++i)
+            if (specs_[i].trained && (specs_[i].shape.size() >= 2) == matrix) place(i);
         if (matrix) matrix_floats_ = offset;
     }
     trained_floats_ = offset;
-    for (size_t i = 0; i < specs.size(); ++i) {
-        if (specs[i].trained) continue;
-        params_[i] = param_at(specs[i], offset);
-        offset += params_[i].floats();
-    }
-    memory_ = Memory(offset);
+    for (size_t i = 0; i < specs_.size(); ++i)
+        if (!specs_[i].trained) place(i);
+    floats_ = offset;
+}
+
+void Weights::own() {
+    if (!owner_) return;
+    const std::vector<Param> from = params_;
+    lay_out();
+    memory_ = Memory(floats_);
+    for (size_t i = 0; i < from.size(); ++i) pack(int(i), base_ + from[i].offset, memory_.data());
+    owner_.reset();
+    ++generation_;
+}
+
+float* Weights::data() {
+    if (owner_) throw Error(Status::invalid_argument, "mapped weights cannot be changed");
+    return memory_.data();
 }
 
 void Weights::pack(int param, const float* natural, float* block) const {

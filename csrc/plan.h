@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -40,13 +41,22 @@ struct Param {
 };
 
 // Parameters of a network in one block: matrices first, so that decay applies to one range, then vectors, then
-// what is not trained.
+// what is not trained. Or, for inference alone, in somebody else's memory, such as a mapped file.
 class Weights {
 public:
     explicit Weights(const std::vector<ParamSpec>& specs);
-    float* data() { return memory_.data(); }
-    const float* data() const { return memory_.data(); }
-    size_t floats() const { return memory_.floats(); }
+    // Natural arrays at `base` + offsets (in floats), which `owner` keeps; nothing is copied.
+    Weights(const std::vector<ParamSpec>& specs, std::shared_ptr<const void> owner, const float* base,
+            const std::vector<size_t>& offsets);
+    // Brings mapped weights into a block of their own, to be changed. Plans made before do not fit any more.
+    void own();
+    bool mapped() const { return bool(owner_); }
+    // Of what the plans of now were made.
+    int generation() const { return generation_; }
+
+    float* data();  // to be changed: not of mapped ones
+    const float* values() const { return owner_ ? base_ : memory_.data(); }
+    size_t floats() const { return floats_; }
     size_t matrix_floats() const { return matrix_floats_; }
     size_t trained_floats() const { return trained_floats_; }
     const std::vector<Param>& params() const { return params_; }
@@ -56,9 +66,14 @@ public:
     void unpack(int param, const float* block, float* natural) const;
 
 private:
+    void lay_out();
+    std::vector<ParamSpec> specs_;
     std::vector<Param> params_;
-    size_t matrix_floats_ = 0, trained_floats_ = 0;
+    size_t matrix_floats_ = 0, trained_floats_ = 0, floats_ = 0;
     Memory memory_;
+    std::shared_ptr<const void> owner_;
+    const float* base_ = nullptr;
+    int generation_ = 0;
 };
 
 struct Op;  // ops.h

@@ -29,6 +29,8 @@ public:
     Pool& operator=(const Pool&) = delete;
 
     int threads() const { return threads_; }
+    // The threads begin when they are first needed, or here.
+    void start();
 
     // Runs task(part) for every part and returns when all are done.
     template <typename Task>
@@ -42,7 +44,6 @@ public:
 private:
     typedef void (*Call)(const void*, Part);
     void run(const void* task, Call call);
-    void start();
     void stop();
     void abandon();
     void work(int index, uint32_t seen);

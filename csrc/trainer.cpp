@@ -49,6 +49,7 @@ Trainer::Trainer(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
       rows_(inputs_[0].rows) {
     for (size_t j = 0; j < losses_.size(); ++j) losses_[j].spec = specs_[j];  // with what Flow knows of them
     for (const LossSpec& spec : specs_) given_ = given_ || spec.kind == LossKind::given;
+    if (engine_->weights.mapped()) throw Error(Status::invalid_argument, "mapped weights cannot be trained");
     steps_per_epoch_ = (rows_ + program_.update_rows() - 1) / program_.update_rows();
     look_every_ = program_.look_every > 0 ? program_.look_every : steps_per_epoch_;
     if (program_.stops != bool(validation_))
@@ -119,7 +120,7 @@ Pass Trainer::pass_of(int64_t step, int64_t first, int64_t rows, int64_t all) co
             engine_->kernels,
             layout_,
             const_cast<float*>(arena_.data()),
-            engine_->weights.data(),
+            engine_->weights.values(),
             const_cast<float*>(gradients_.data()),
             first ? &later_ : &flow_,
             program_.dropouts.empty() ? nullptr : program_.dropouts.data(),

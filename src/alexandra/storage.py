@@ -37,7 +37,7 @@ def array_hash(array: np.ndarray) -> str:
     """SHA-256 over dtype, shape and C-order little-endian bytes, hex: the checksum that manifests keep per tensor."""
     stored = np.asarray(array, dtype=array.dtype.newbyteorder("<"))
     digest = hashlib.sha256(f"{stored.dtype.str}{list(stored.shape)}".encode())
-    digest.update(stored.tobytes())
+    digest.update(np.ascontiguousarray(stored).data)  # no copy where it is contiguous: it may be a mapped file
     return digest.hexdigest()
 
 
@@ -219,6 +219,49 @@ def read_tensors(data: bytes, source: str) -> tuple[dict[str, np.ndarray], dict[
     if noted != _notes_hash(notes):
         raise StorageError(f"{source!r}: the metadata is damaged (its checksum does not match)")
     return arrays, notes
+
+
+def map_tensors(path: Path, *, verify: bool = True) -> tuple[dict[str, np.ndarray], dict[str, str], np.ndarray]:
+    """The tensors of a safetensors file as read-only views of it, their checksums, and its bytes: nothing is copied.
+
+    With `verify` every tensor is compared with its checksum, which reads the whole file once. The file must not be
+    cut short while it is mapped; replacing it (as `publish` does) is safe. StorageError names the file.
+    """
+    try:
+        data = np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot map {str(path)!r}: {error}") from error
+    try:
+        views, sums = _mapped(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(f"{str(path)!r} is not a whole safetensors file with checksums: {error}") from error
+    if set(sums) - {_METADATA} != set(views):
+        raise StorageError(f"{str(path)!r}: tensors and checksums do not match")
+    for name, view in views.items() if verify else ():
+        if array_hash(view) != sums[name]:
+            raise StorageError(f"{str(path)!r}: tensor {name!r} is damaged (its checksum does not match)")
+    return views, sums, data
+
+
+def _mapped(data: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    size = int.from_bytes(data[:8].tobytes(), "little")
+    if size > len(data) - 8:
+        raise ValueError(f"the header claims {size} bytes of {len(data) - 8}")
+    header = json.loads(data[8 : 8 + size].tobytes(), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
+    body, views, end = data[8 + size :], {}, 0
+    notes = header.pop(_METADATA)
+    for name, spec in sorted(header.items(), key=lambda item: (item[1]["data_offsets"], item[0])):
+        (begin, stop), shape = spec["data_offsets"], tuple(spec["shape"])
+        if begin != end or not begin <= stop <= len(body):
+            raise ValueError(
+                f"tensor {name!r} lies at {begin} to {stop} of {len(body)}, not from {end}"
+            )
+        if spec["dtype"] != "F32":
+            raise ValueError(f"tensor {name!r} has type {spec['dtype']}; only F32 can be mapped")
+        views[name], end = body[begin:stop].view(np.float32).reshape(shape), stop
+    if end != len(body):
+        raise ValueError(f"{len(body) - end} bytes after the last tensor belong to none")
+    return views, dict(json.loads(notes[_SUMS]))
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
 
 from alexandra.backends.base import Model
@@ -28,9 +29,16 @@ _NATIVE_MODULE = "alexandra._native"
 
 
 def bind(
-    graph: Graph, backend: str = "auto", weights: WeightSet | None = None, seed: int = 0, threads: int = 1
+    graph: Graph,
+    backend: str = "auto",
+    weights: WeightSet | str | Path | None = None,
+    seed: int = 0,
+    threads: int = 1,
 ) -> Model:
     """A runnable model of `graph`. Without `weights` it starts from `initialise(graph, seed)`.
+
+    `weights` may be the path of saved ones (`WeightSet.save`): they are mapped, checked against their checksums, and
+    the native engine infers from the file's pages without a copy.
 
     "auto" is the native engine; PyTorch where the network has an op that the engine lacks; or the reference backend
     (with one warning) where neither is installed.
@@ -50,8 +58,9 @@ def bind(
             f"network {graph.name!r} leaves sizes open (AUTO) in: {names}",
             hint=f"give them: sizes={{{open_nodes[0].name!r}: ...}} when compiling, or ir.check.bind_sizes",
         )
-    model = _load(name)(graph, initialise(graph, seed) if weights is None else weights, threads=threads)
-    return model
+    if isinstance(weights, str | Path):
+        weights = WeightSet.open(weights, graph)
+    return _load(name)(graph, initialise(graph, seed) if weights is None else weights, threads=threads)
 
 
 def available(backend: str) -> str:

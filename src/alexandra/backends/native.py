@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -34,6 +35,15 @@ PLANNED_ROWS = 128  # of inference: more rows run in chunks
 _MOMENTS = ("m", "v")
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A network planned for the shapes of a graph without symbolic axes."""
+
+    network: Any
+    graph: Graph
+    types: Mapping[str, TensorType]
+
+
 class NativeModel:
     """A graph and its weights in the engine. `isa` forces an instruction set; "" takes the best of this processor,
     or what the environment variable ALEXANDRA_ISA names. `max_rows` is what inference plans memory for.
@@ -57,19 +67,26 @@ class NativeModel:
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
         with _engine_errors():
             specs = [(n, list(s), n not in self.admission.untrained) for n, s in self._shapes.items()]
-            self._engine = _native.Engine(specs, threads, isa)
+            self._engine = _native.Engine(specs, threads, isa, *_places(weights, self._shapes))
         self._max_rows, self._checkpoint = max_rows, checkpoint
-        self._networks: dict[str, Any] = {}
+        self._networks: dict[str, _Planned] = {}
         self._training = {"arena": 0, "gradients": 0, "optimizer": 0}
         types = infer(self.admission.primitive)
         if all(isinstance(dim, int) for given in types.values() for dim in given.shape):
             self._network(self.admission.primitive, types)  # symbolic axes wait for the first call
-        self.load(weights)
+        weights.exact(graph)
+        if not self._engine.mapped:
+            self.load(weights)
 
     @property
     def isa(self) -> str:
         """The instruction set whose kernels run: avx512, avx2 or portable."""
         return str(self._engine.isa)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the weights are the pages of a file (WeightSet.open); training and `load` take a copy."""
+        return bool(self._engine.mapped)
 
     @property
     def weights(self) -> WeightSet:
@@ -78,7 +95,7 @@ class NativeModel:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes by tier. The arena is inference's for `max_rows` rows plus that of the latest run or gradient."""
-        inference = sum(4 * network.arena_floats for network in self._networks.values())
+        inference = sum(4 * planned.network.arena_floats for planned in self._networks.values())
         return {
             "weights": 4 * self._engine.floats,
             "arena": inference + self._training["arena"],
@@ -89,6 +106,7 @@ class NativeModel:
     def load(self, weights: WeightSet) -> None:
         """Take `weights`, which must be exactly this graph's (WeightsError)."""
         weights.exact(self.graph)
+        self._own()
         self._write(self._engine.write, weights)
 
     def forward(self, inputs: Mapping[str, Any]) -> Arrays:
@@ -160,6 +178,7 @@ class NativeModel:
         evaluator, kept = self._evaluator(program.objective, *held) if held else (None, [])
         graph, types = self.admission.plan(arrays)
         losses = losses_of(wanted, program.objective, self.admission.heads, _index(graph))
+        self._own()
         drops = any(node.op == "dropout" for node in graph.nodes)
         settings = settings_of(program, [node.name for node in graph.nodes] if drops else [])
         settings.checkpoint = self._checkpoint
@@ -211,6 +230,7 @@ class NativeModel:
         through: bool = False,
     ) -> tuple[Any, list[str]]:
         """A trainer of one batch without dropout, and what learns; `through`: with the gradients of the inputs."""
+        self._own()
         learned = self._learned(frozen)
         rows = len(next(iter(arrays.values())))
         settings = settings_of(Program(MSE(), SGD(), batch_size=max(1, rows), shuffle=False), [])
@@ -231,6 +251,15 @@ class NativeModel:
             evaluator = _native.Evaluator(self._engine, nodes, data, losses, min(self._max_rows, len(data[0])))
         return evaluator, [*data, *kept_by(losses)]
 
+    def _own(self) -> None:
+        """Weights in memory of the engine's own, to be changed or trained."""
+        if not self._engine.mapped:
+            return
+        self._engine.own()
+        planned, self._networks = self._networks, {}  # their plans knew where the weights lay
+        for one in planned.values():
+            self._network(one.graph, one.types)
+
     def _learned(self, frozen: Sequence[str]) -> list[str]:
         """The parameters that have a gradient, in the graph's order."""
         return [name for name in trained_names(frozen, self._shapes) if name not in self.admission.untrained]
@@ -246,8 +275,9 @@ class NativeModel:
         if graph.spec_hash not in self._networks:
             nodes = self._nodes(graph, types)
             with _engine_errors():
-                self._networks[graph.spec_hash] = _native.Network(self._engine, nodes, self._max_rows)
-        return self._networks[graph.spec_hash]
+                network = _native.Network(self._engine, nodes, self._max_rows)
+            self._networks[graph.spec_hash] = _Planned(network, graph, dict(types))
+        return self._networks[graph.spec_hash].network
 
     def _nodes(self, graph: Graph, types: Mapping[str, TensorType]) -> list[NodeTuple]:
         index = _index(graph)
@@ -342,6 +372,17 @@ def _engine_errors(hint: str = "") -> Iterator[None]:
         yield
     except _native.EngineError as error:
         raise BackendError(str(error), hint=hint) from None
+
+
+def _places(weights: WeightSet, shapes: Mapping[str, tuple[int, ...]]) -> tuple[np.ndarray | None, list[int]]:
+    """The file that `weights` are views of, and where in it each parameter begins; (None, []) where there is none."""
+    if weights.source is None or set(weights) != set(shapes):
+        return None, []
+    start = weights.source.ctypes.data
+    offsets = [weights[name].ctypes.data - start for name in shapes]
+    aligned = all(offset % 4 == 0 for offset in offsets)
+    fits = all(weights[name].shape == shape for name, shape in shapes.items())
+    return (weights.source, offsets) if aligned and fits else (None, [])
 
 
 def _index(graph: Graph) -> dict[str, int]:

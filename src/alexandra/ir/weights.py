@@ -19,7 +19,16 @@ from alexandra.ir.check import param_specs
 from alexandra.ir.graph import Graph
 from alexandra.ir.ops import ParamSpec
 from alexandra.rng import Stream, derive
-from alexandra.storage import array_hash, content_hash, json_bytes, publish, read_json, read_tensors, tensors_bytes
+from alexandra.storage import (
+    array_hash,
+    content_hash,
+    json_bytes,
+    map_tensors,
+    publish,
+    read_json,
+    read_tensors,
+    tensors_bytes,
+)
 
 SCHEMA = 1
 WEIGHTS_FILE, MANIFEST_FILE = "weights.safetensors", "manifest.json"
@@ -81,6 +90,7 @@ class WeightSet(Mapping[str, np.ndarray]):
     def __init__(self, arrays: Mapping[str, np.ndarray], manifest: Manifest | None = None) -> None:
         self._arrays = {name: _frozen(name, array) for name, array in arrays.items()}
         self.manifest = manifest
+        self.source: np.ndarray | None = None  # the bytes of the file that these are views of
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:
@@ -186,6 +196,28 @@ class WeightSet(Mapping[str, np.ndarray]):
             raise WeightsError(error.message, hint=error.hint) from error
 
     @classmethod
+    def open(cls, path: str | Path, graph: Graph, *, verify: bool = True) -> WeightSet:
+        """The weights of `graph` as views of a mapped file: pages are read when they are used, nothing is copied.
+
+        `path` is what `save` wrote. With `verify` every checksum is compared, which reads the file once. The native
+        engine infers from such weights where they lie; training takes a copy of its own. WeightsError.
+        """
+        weights, manifest_path = _places(Path(path))
+        try:
+            manifest = Manifest.from_dict(read_json(manifest_path), str(manifest_path))
+            views, sums, data = map_tensors(weights, verify=verify)
+        except StorageError as error:
+            raise WeightsError(error.message, hint=error.hint) from error
+        for name in views:
+            if manifest.checksums.get(name) != sums[name]:
+                raise WeightsError(f"{str(weights)!r}: tensor {name!r} is not the one of its manifest")
+        found = cls({}, manifest)
+        found._arrays, found.source = views, data
+        _check_graph(found, graph, str(weights))
+        found._arrays = {name: views[name] for name in param_specs(graph)}
+        return found
+
+    @classmethod
     def from_files(cls, files: Mapping[str, bytes], graph: Graph | None = None, source: str = "weights") -> WeightSet:
         """The inverse of `files`, with the checks of `load`; `source` names the origin in errors."""
         import json
@@ -231,6 +263,14 @@ def _decode(data: bytes, manifest_value: Any, graph: Graph | None, source: str) 
     weights = WeightSet(arrays, manifest)
     if graph is None:
         return weights
+    _check_graph(weights, graph, source)
+    return WeightSet({name: arrays[name] for name in param_specs(graph)}, manifest)
+
+
+def _check_graph(weights: WeightSet, graph: Graph, source: str) -> None:
+    """WeightsError unless these are the weights of `graph` by their manifest and by their names and shapes."""
+    manifest = weights.manifest
+    assert manifest is not None
     if manifest.spec_hash != graph.spec_hash:
         raise WeightsError(
             f"{source!r} holds weights of network {manifest.network!r} ({manifest.spec_hash[:12]}), "
@@ -238,7 +278,6 @@ def _decode(data: bytes, manifest_value: Any, graph: Graph | None, source: str) 
             hint="load them with the network they were saved with, or copy fitting tensors with merge()",
         )
     weights.exact(graph)
-    return WeightSet({name: arrays[name] for name in param_specs(graph)}, manifest)
 
 
 def _places(path: Path) -> tuple[Path, Path]:

@@ -7,6 +7,7 @@ graph (the objective from the output's activation). It keeps no state of its own
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ def default_objective(graph: Graph) -> Objective:
 def bind(
     graph: Graph,
     backend: str = "auto",
-    weights: WeightSet | None = None,
+    weights: WeightSet | str | Path | None = None,
     seed: int = 0,
     threads: int = 1,
 ) -> BoundModel:
