@@ -12,20 +12,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alexandra.errors import LanguageError
-from alexandra.maths import Apply, Expr, ExpressionError, Number, Symbol, parse, symbols, to_infix
+from alexandra.maths import Apply, Constant, Expr, ExpressionError, Number, Symbol, parse, symbols, to_infix
 from alexandra.maths.expr import MAX_BITS, MAX_CHARACTERS, MAX_DEPTH, OPERATORS, RESERVED
 
 NUMBERS = st.one_of(st.integers(-120, 120), st.integers(), st.fractions()).map(Number)
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z_0-9]{0,5}", fullmatch=True).filter(lambda name: name.lower() not in RESERVED)
 SYMBOLS = NAMES.map(Symbol)
+CONSTANT = st.sampled_from(["pi", "e"]).map(Constant)
 
 
 def applied(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
-    rows = [(row.name, arity) for row in OPERATORS.values() for arity in row.arities]
+    rows = [
+        (row.name, arity) for row in OPERATORS.values() if row.kind in ("operator", "function") for arity in row.arities
+    ]
     return st.sampled_from(rows).flatmap(lambda row: st.tuples(*[inner] * row[1]).map(lambda args: Apply(row[0], args)))
 
 
-EXPRESSIONS = st.recursive(NUMBERS | SYMBOLS, applied, max_leaves=25)
+VALUES = st.recursive(NUMBERS | SYMBOLS | CONSTANT, applied, max_leaves=25)
+
+
+def tasks(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
+    """derive, integrate, solve of one and two equations, sets and tuples."""
+    equation = st.tuples(inner, inner).map(lambda sides: Apply("=", sides))
+    by = st.tuples(inner, SYMBOLS)
+    return st.one_of(
+        by.map(lambda args: Apply("derive", args)),
+        by.map(lambda args: Apply("integrate", args)),
+        st.tuples(inner, SYMBOLS, inner, inner).map(lambda args: Apply("integrate", args)),
+        equation,
+        st.tuples(equation, SYMBOLS).map(lambda args: Apply("solve", args)),
+        st.tuples(equation, equation).map(lambda both: Apply("solve", (*both, Symbol("x"), Symbol("y")))),
+        st.lists(inner, max_size=4).map(lambda args: Apply("set", tuple(args))),
+        st.lists(inner, min_size=1, max_size=4).map(lambda args: Apply("tuple", tuple(args))),
+    )
+
+
+EXPRESSIONS = VALUES | tasks(VALUES)
 
 
 @given(EXPRESSIONS)
@@ -108,7 +130,16 @@ REFUSED = [
     ("(+ 2 +3)", 1, 6, "'+3' is neither", "write 3"),
     ("(+ 2x 1)", 1, 4, "'2x' is neither", "a product is written (* 2 x)"),
     ("(+ 2\n   -x)", 2, 4, "'-x' is neither", "(- x)"),
-    ("(+ 2 e)", 1, 6, "'e' is a reserved word", "reserved: abs"),
+    ("(+ 2 sin)", 1, 6, "the operator 'sin' stands where an operand must", "open it: (sin ...)"),
+    ("(+ 2 E)", 1, 6, "'E' is a reserved word", "reserved: abs"),
+    ("(sin 1 2)", 1, 1, "'sin' takes 1 operand, got 2", "sine of radians"),
+    ("(derive (^ x 2) 2)", 1, 1, "the second operand of 'derive' is a symbol, got 2", "(derive f x)"),
+    ("(solve x x)", 1, 1, "'solve' takes equations first, got x", "(solve equation x)"),
+    ("(solve (= x 1) (= y 2) x x)", 1, 1, "'solve' takes 2 different symbols", ""),
+    ("(+ (= x 1) 2)", 1, 1, "'+' takes values, not '='", "an equation"),
+    ("(sin (set 1 2))", 1, 1, "'sin' takes values, not 'set'", "in any order"),
+    ("(integrate x x 1)", 1, 1, "'integrate' takes 2 or 4 operands, got 3", ""),
+    ("(differentiate x x)", 1, 2, "unknown operator", "Did you mean 'derive'?"),
     ("Pi", 1, 1, "'Pi' is a reserved word", ""),
     ("(+ 1 1/0)", 1, 6, "'1/0' has the denominator zero", ""),
     ("(+ 1 \u0663)", 1, 6, "is neither a number nor a symbol", ""),
@@ -215,7 +246,12 @@ def spelled_out(expr: Expr) -> Expr:
     return expr
 
 
-@given(st.recursive(st.integers(-9, 9).map(Number) | st.sampled_from("xyz").map(Symbol), applied, max_leaves=25))
+def signs_only(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
+    rows = [(row.name, arity) for row in OPERATORS.values() if row.kind == "operator" for arity in row.arities]
+    return st.sampled_from(rows).flatmap(lambda row: st.tuples(*[inner] * row[1]).map(lambda args: Apply(row[0], args)))
+
+
+@given(st.recursive(st.integers(-9, 9).map(Number) | st.sampled_from("xyz").map(Symbol), signs_only, max_leaves=25))
 def test_infix_read_by_pythons_grammar_is_the_same_tree(expr: Expr) -> None:
     read = by_python(ast.parse(to_infix(expr).replace("^", "**"), mode="eval").body)
     assert read == spelled_out(expr)

@@ -17,7 +17,7 @@ import numpy as np
 
 from alexandra.curriculum.items import check_value
 from alexandra.errors import DataError, suggest
-from alexandra.maths import Apply, DomainError, Expr, Number, evaluate
+from alexandra.maths import Apply, DomainError, Expr, Number, rational
 from alexandra.rng import derive
 
 # (seed, first, end) -> candidates number first .. end-1; None where the draw is not an item of the level
@@ -72,7 +72,7 @@ class Level:
 
     def answer(self, expr: Expr) -> Fraction:
         """The exact answer to an input of this level."""
-        return evaluate(expr)
+        return rational(expr)
 
 
 def level_of(number: int) -> Level:
@@ -129,7 +129,7 @@ def _holds(pins: Pins, expr: Expr, ood: bool) -> bool:
 
 def _has_small_answer(pins: Pins, expr: Expr) -> bool:
     try:
-        value = evaluate(expr)
+        value = rational(expr)
     except DomainError:
         return False
     return abs(value.numerator) <= pins.largest_numerator and value.denominator <= pins.largest_denominator

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from alexandra.maths.expr import OPERATORS, Apply, Expr, ExpressionError, Symbol, symbols
 from alexandra.maths.language import parse
 
+_COMMUTATIVE = frozenset(name for name, row in OPERATORS.items() if row.commutative)
 MAX_SYMBOLS = 32
 MAX_NAMINGS = 120  # complete namings that are compared
 
@@ -24,27 +25,49 @@ def canonical(expr: Expr | str) -> Expr:
     namings would have to be compared.
     """
     tree = parse(expr) if isinstance(expr, str) else expr
+    return ordered(tree, naming(tree))
+
+
+def canonical_text(expr: Expr) -> str:
+    """The text of the canonical form, without building it."""
+    return ordered_text(expr, naming(expr))
+
+
+def naming(tree: Expr) -> dict[str, str]:
+    """The canonical name of each symbol."""
     names = symbols(tree)
     if len(names) < 2:
-        return ordered(tree, dict.fromkeys(names, "x1"))
+        return dict.fromkeys(names, "x1")
     if len(names) > MAX_SYMBOLS:
         raise ExpressionError(f"a canonical form has at most {MAX_SYMBOLS} symbols, got {len(names)}")
-    best: Expr | None = None
+    best: tuple[str, dict[str, str]] | None = None
     for count, colours in enumerate(_namings(tree, _refined(tree, dict.fromkeys(names, 0)))):
         if count >= MAX_NAMINGS:
             raise ExpressionError(
                 f"{len(names)} symbols play parts so alike that over {MAX_NAMINGS:,} namings would be compared",
                 hint="use fewer symbols",
             )
-        form = ordered(tree, {name: f"x{rank + 1}" for name, rank in colours.items()})
-        best = form if best is None or form.text() < best.text() else best
+        found = {name: f"x{rank + 1}" for name, rank in colours.items()}
+        text = ordered_text(tree, found)
+        best = (text, found) if best is None or text < best[0] else best
     assert best is not None
-    return best
+    return best[1]
 
 
 def key(expr: Expr | str) -> str:
     """32 hex digits: BLAKE2b of the canonical form's text."""
-    return hashlib.blake2b(canonical(expr).text().encode(), digest_size=16).hexdigest()
+    tree = parse(expr) if isinstance(expr, str) else expr
+    return hashlib.blake2b(canonical_text(tree).encode(), digest_size=16).hexdigest()
+
+
+def ordered_text(expr: Expr, names: Mapping[str, str]) -> str:
+    """The text of `ordered`."""
+    if type(expr) is Apply:
+        args = [ordered_text(arg, names) for arg in expr.args]
+        if expr.op in _COMMUTATIVE:
+            args.sort()
+        return f"({' '.join([expr.op, *args])})"
+    return names[expr.name] if type(expr) is Symbol else expr.text()
 
 
 def ordered(expr: Expr, names: Mapping[str, str]) -> Expr:
@@ -63,7 +86,7 @@ def _refined(expr: Expr, colours: dict[str, int]) -> dict[str, int]:
     """Split equal colours by how the tree looks from each symbol, until nothing splits; independent of names."""
     while True:
         names = {name: f"c{colour}" for name, colour in colours.items()}
-        seen = {name: (colours[name], ordered(expr, {**names, name: "me"}).text()) for name in colours}
+        seen = {name: (colours[name], ordered_text(expr, {**names, name: "me"})) for name in colours}
         ranks = {view: rank for rank, view in enumerate(sorted(set(seen.values())))}
         finer = {name: ranks[view] for name, view in seen.items()}
         if len(ranks) == len(set(colours.values())):
@@ -92,4 +115,4 @@ def _namings(expr: Expr, colours: dict[str, int]) -> Iterator[dict[str, int]]:
 def _exchangeable(expr: Expr, colours: Mapping[str, int], a: str, b: str) -> bool:
     """Swapping two symbols of one colour gives the same tree again, so that trying both would be in vain."""
     same = {name: name for name in colours}
-    return ordered(expr, same) == ordered(expr, {**same, a: b, b: a})
+    return ordered_text(expr, same) == ordered_text(expr, {**same, a: b, b: a})

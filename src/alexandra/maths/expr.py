@@ -1,8 +1,8 @@
-"""Expressions: frozen trees over exact rationals, the table of operators, and the limits of both.
+"""Expressions: frozen trees over exact rationals, the table of operators and functions, and the limits of both.
 
-A node is a Number, a Symbol or an Apply of an operator to operands. Its text (the prefix language of language.py) is
-made when the node is: texts are equal exactly when trees are, so comparing, hashing and sorting never recurse. A tree
-is an input as it was written: nothing is evaluated or rearranged here.
+A node is a Number, a Constant, a Symbol or an Apply of an operator to operands. Its text (the prefix language of
+language.py) is made when the node is: texts are equal exactly when trees are, so comparing, hashing and sorting never
+recurse. A tree is an input as it was written: nothing is evaluated or rearranged here.
 """
 
 from __future__ import annotations
@@ -38,21 +38,42 @@ DOMAIN_ERRORS = {
     "division_by_zero": "the divisor of / is zero",
     "modulo_by_zero": "the divisor of % is zero",
     "zero_to_negative": "zero is raised to a negative power",
-    "non_integer_exponent": "the exponent of ^ is not a whole number",
+    "negative_base": "a negative number is raised to a power that is not a whole number",
+    "root_of_negative": "the operand of sqrt is negative",
+    "log_of_nonpositive": "the operand of ln or log is zero or negative",
+    "tan_pole": "tan has no value where cos is zero",
     "unbound_symbol": "a symbol has no value",
+    "no_antiderivative": "no antiderivative was found in the class that is integrated",
+    "outside_domain": "an integral runs over a point at which its integrand has no value",
+    "not_solved": "the equation is outside the class that is solved",
+    "every_value": "the equation holds for every value",
+    "not_a_value": "an equation, a set or a tuple is no number",
+    "undecided": "the value is so close to the end of a domain that its side is not known",
     "too_large": f"a numerator or denominator would exceed {MAX_BITS:,} bits",
 }
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A row of the table: how many operands, whether they commute, and how infix writes it."""
+    """A row of the table: how many operands, whether they commute, how infix writes it, and its kind:
+
+    "operator" and "function" have values; "task" (derive, integrate, solve) stands for what is to be found; "relation"
+    and "collection" hold parts side by side and are operands of a solve, of a collection, or the whole.
+    """
 
     name: str
     arities: tuple[int, ...]
     commutative: bool
     precedence: int
     doc: str
+    kind: str = "operator"
+
+
+MAX_SOLUTIONS = 64
+
+
+def _function(name: str, doc: str) -> Operator:
+    return Operator(name, (1,), False, 9, doc, "function")
 
 
 OPERATORS = {
@@ -63,14 +84,30 @@ OPERATORS = {
         Operator("*", (2,), True, 2, "product"),
         Operator("/", (2,), False, 2, "quotient, exact"),
         Operator("%", (2,), False, 2, "a - b * floor(a / b): the remainder with the sign of the divisor"),
-        Operator("^", (2,), False, 4, "power with a whole exponent; x ^ 0 is 1, also for x = 0"),
+        Operator("^", (2,), False, 4, "power; x ^ 0 is 1, also for x = 0; a negative base takes whole exponents"),
+        _function("sin", "sine of radians"),
+        _function("cos", "cosine of radians"),
+        _function("tan", "sine by cosine"),
+        _function("log", "logarithm to the base 10"),
+        _function("ln", "natural logarithm"),
+        _function("exp", "e ^ x"),
+        _function("sqrt", "the root that is not negative"),
+        _function("abs", "absolute value"),
+        _function("floor", "the largest whole number that is not larger"),
+        _function("ceil", "the smallest whole number that is not smaller"),
+        Operator("derive", (2,), False, 9, "(derive f x): the derivative of f by x", "task"),
+        Operator("integrate", (2, 4), False, 9, "(integrate f x), or (integrate f x a b) from a to b", "task"),
+        Operator("solve", (2, 4, 6, 8), False, 9, "(solve equation x), or n equations and then n symbols", "task"),
+        Operator("=", (2,), True, 0, "an equation", "relation"),
+        Operator("set", tuple(range(MAX_SOLUTIONS + 1)), True, 9, "values in any order", "collection"),
+        Operator("tuple", tuple(range(1, MAX_SOLUTIONS + 1)), False, 9, "values in order", "collection"),
     )
 }
+CONSTANTS = {"pi": "the ratio of a circle's circumference to its diameter", "e": "the base of the natural logarithm"}
 
-# Words that mean a function, a constant or a task in the prefix language, so that no symbol can be called so.
-RESERVED = (
-    "abs", "ceil", "cos", "derive", "e", "exp", "floor", "integrate", "ln", "log", "pi", "sin", "solve", "sqrt", "tan",
-)  # fmt: skip
+# Words of the language, so that no symbol can be called so.
+RESERVED = tuple(sorted({name for name in OPERATORS if name.isalpha()} | set(CONSTANTS)))
+_SIDE_BY_SIDE = ("relation", "collection")
 
 
 class Expr:
@@ -89,6 +126,12 @@ class Expr:
 
     def __str__(self) -> str:
         return self._text
+
+    def __float__(self) -> float:
+        """The nearest float to the value, or one of its neighbours; DomainError when there is no value."""
+        from alexandra.maths.interval import nearest_float
+
+        return nearest_float(self)
 
     def __repr__(self) -> str:
         return f"parse({self._text!r})"
@@ -122,10 +165,11 @@ class Expr:
 class Number(Expr):
     """An exact rational; its text is `3`, `-3` or `1/3` in lowest terms."""
 
-    __slots__ = ("value",)
+    __slots__ = ("exact", "value")
     __match_args__ = ("value",)
 
     value: Fraction
+    exact: int | Fraction  # the value, as an int where it is whole: what arithmetic uses
 
     def __init__(self, value: int | Fraction) -> None:
         if isinstance(value, bool) or not isinstance(value, int | Fraction):
@@ -136,6 +180,7 @@ class Number(Expr):
         if too_large(exact):
             raise ExpressionError(f"a number has at most {MAX_BITS:,} bits above and below its fraction bar")
         object.__setattr__(self, "value", exact)
+        object.__setattr__(self, "exact", exact.numerator if exact.denominator == 1 else exact)
         self._fill(str(exact), 0, 1)
 
     def __reduce__(self) -> tuple[type[Number], tuple[Fraction]]:
@@ -161,6 +206,24 @@ class Symbol(Expr):
         return Symbol, (self.name,)
 
 
+class Constant(Expr):
+    """One of CONSTANTS."""
+
+    __slots__ = ("name",)
+    __match_args__ = ("name",)
+
+    name: str
+
+    def __init__(self, name: str) -> None:
+        if name not in CONSTANTS:
+            raise ExpressionError(f"no constant {name!r}", hint=suggest(name, CONSTANTS))
+        object.__setattr__(self, "name", name)
+        self._fill(name, 0, 1)
+
+    def __reduce__(self) -> tuple[type[Constant], tuple[str]]:
+        return Constant, (self.name,)
+
+
 class Apply(Expr):
     """An operator of OPERATORS applied to its operands."""
 
@@ -181,8 +244,8 @@ class Apply(Expr):
             raise ExpressionError(problem[0], hint=problem[1])
         object.__setattr__(self, "op", op)
         object.__setattr__(self, "args", tuple(args))
-        text = f"({op} {' '.join([arg._text for arg in args])})"
-        self._fill(text, 1 + max([arg.depth for arg in args]), 1 + sum([arg.size for arg in args]))
+        text = f"({' '.join([op, *[arg._text for arg in args]])})"
+        self._fill(text, 1 + max([arg.depth for arg in args], default=0), 1 + sum([arg.size for arg in args]))
 
     def __reduce__(self) -> tuple[type[Apply], tuple[str, tuple[Expr, ...]]]:
         return Apply, (self.op, self.args)
@@ -208,13 +271,41 @@ def apply_problem(op: str, args: Sequence[Expr]) -> tuple[str, str] | None:
         return f"unknown operator {op!r}", suggest(op, OPERATORS)
     row = OPERATORS[op]
     if len(args) not in row.arities:
-        wanted = " or ".join(str(arity) for arity in row.arities)
-        return f"{op!r} takes {wanted} operands, got {len(args)}", f"{op}: {row.doc}"
-    if max([arg.depth for arg in args]) >= MAX_DEPTH:
+        return _wrong_count(row, len(args)), f"{op}: {row.doc}"
+    problem = None if row.kind in ("operator", "function") else _task_problem(op, args)
+    if problem:
+        return problem, f"{op}: {row.doc}"
+    if row.kind != "collection" and op != "solve":
+        for arg in args:
+            if isinstance(arg, Apply) and (OPERATORS[arg.op].kind in _SIDE_BY_SIDE or arg.op == "solve"):
+                return f"{op!r} takes values, not {arg.op!r}", f"{arg.op}: {OPERATORS[arg.op].doc}"
+    if max([arg.depth for arg in args], default=0) >= MAX_DEPTH:
         return f"operators are nested deeper than {MAX_DEPTH} levels", "name a part by a symbol and bind it"
-    if sum([len(arg._text) for arg in args]) + 8 > MAX_CHARACTERS:
+    if sum([len(arg._text) for arg in args]) + 12 > MAX_CHARACTERS:
         return f"the expression has more than {MAX_CHARACTERS:,} characters", "name a part by a symbol and bind it"
     return None
+
+
+def _wrong_count(row: Operator, count: int) -> str:
+    if len(row.arities) > 4:
+        return f"{row.name!r} takes {row.arities[0]} to {row.arities[-1]} operands, got {count}"
+    wanted = " or ".join(str(arity) for arity in row.arities)
+    return f"{row.name!r} takes {wanted} operand{'s' if row.arities != (1,) else ''}, got {count}"
+
+
+def _task_problem(op: str, args: Sequence[Expr]) -> str:
+    """What is wrong with the operands of a task, a relation or a collection; "" when nothing is."""
+    if op in ("derive", "integrate"):
+        return "" if isinstance(args[1], Symbol) else f"the second operand of {op!r} is a symbol, got {args[1]}"
+    if op == "solve":
+        half = len(args) // 2
+        for arg in args[:half]:
+            if not (isinstance(arg, Apply) and arg.op == "="):
+                return f"'solve' takes equations first, got {arg}"
+        names = [arg.name for arg in args[half:] if isinstance(arg, Symbol)]
+        if len(set(names)) < half:
+            return f"'solve' takes {half} different symbols after its equations"
+    return ""
 
 
 def symbols(expr: Expr) -> tuple[str, ...]:

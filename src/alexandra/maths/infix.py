@@ -1,7 +1,7 @@
 """Infix for people: the usual signs and precedence, and brackets wherever they are needed to read the same tree.
 
-`+ - * / %` group to the left, `^` to the right; a negative is `-x` and stands in brackets wherever it is an operand. No
-reader of infix lives here.
+`+ - * / %` group to the left, `^` to the right; a negative is `-x` and stands in brackets wherever it is an operand.
+Functions and tasks are written as calls, sets in braces, tuples in brackets. reader.py reads it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _ATOM, _NEGATIVE, _LOOSEST = 9, 3, 0
 
 
 def to_infix(expr: Expr) -> str:
-    """`(+ (* 2 x) 1)` as `2 * x + 1`."""
+    """`(+ (* 2 x) 1)` as `2 * x + 1`, `(sin x)` as `sin(x)`."""
     return _write(expr)[0]
 
 
@@ -23,9 +23,15 @@ def _write(expr: Expr) -> tuple[str, int]:
             return expr.text(), _LOOSEST
         is_fraction = isinstance(expr, Number) and expr.value.denominator != 1
         return expr.text(), OPERATORS["/"].precedence if is_fraction else _ATOM
+    row = OPERATORS[expr.op]
+    if row.name.isalpha():
+        inner = ", ".join([_write(arg)[0] for arg in expr.args])
+        if row.kind == "collection":
+            return (f"{{{inner}}}" if expr.op == "set" else f"({inner}{',' * (len(expr.args) == 1)})"), _ATOM
+        return f"{expr.op}({inner})", _ATOM
     if len(expr.args) == 1:
         return f"-{_inside(expr.args[0], _NEGATIVE + 1)}", _LOOSEST
-    level = OPERATORS[expr.op].precedence
+    level = row.precedence
     power = expr.op == "^"
     left = _inside(expr.args[0], level + power)
     right = _inside(expr.args[1], level + (not power))

@@ -1,9 +1,10 @@
 """The prefix language: `parse` reads an expression, `Expr.text` writes it back; they are inverses on every tree.
 
-    expr    := number | symbol | "(" op expr+ ")" | "[" op expr+ "]"
+    expr    := number | constant | symbol | "(" op expr* ")" | "[" op expr* "]"
     number  := "-"? digits ("." digits | "/" digits)?        read exactly: 0.1 is 1/10, -6/4 is -3/2
+    constant := pi | e
     symbol  := letter (letter | digit | "_")*                no reserved word (expr.RESERVED)
-    op      := + - * / ^ %
+    op      := a name of expr.OPERATORS: + - * / ^ % = sin ... derive integrate solve set tuple
 
 Blanks and line ends separate; a minus directly before a digit is its sign, so `(- 2)` has an operator and `-2` has
 none. What is not understood is a LanguageError with its position; every limit is one too, nothing recurses.
@@ -17,10 +18,12 @@ from fractions import Fraction
 
 from alexandra.errors import LanguageError
 from alexandra.maths.expr import (
+    CONSTANTS,
     MAX_CHARACTERS,
     MAX_DEPTH,
     OPERATORS,
     Apply,
+    Constant,
     Expr,
     Number,
     Symbol,
@@ -38,7 +41,8 @@ _CLOSING = {"(": ")", "[": "]"}
 _NEAR = {
     "**": "^", "add": "+", "plus": "+", "sub": "-", "subtract": "-", "minus": "-", "neg": "-", "\u2212": "-",
     "mul": "*", "times": "*", "multiply": "*", "\u00d7": "*", "\u00b7": "*", "div": "/", "divide": "/", "\u00f7": "/",
-    "mod": "%", "modulo": "%", "pow": "^", "power": "^",
+    "mod": "%", "modulo": "%", "pow": "^", "power": "^", "==": "=", "eq": "=", "diff": "derive", "d": "derive",
+    "differentiate": "derive", "int": "integrate", "root": "sqrt", "ceiling": "ceil", "log10": "log",
 }  # fmt: skip
 _NUMBERS = "a number is 12, -3, 0.25 or 1/3"
 
@@ -146,6 +150,8 @@ class _Parser:
             return self._number(token, number)
         if word in OPERATORS:
             raise self._at(token, f"the operator {word!r} stands where an operand must", hint=f"open it: ({word} ...)")
+        if word in CONSTANTS:
+            return Constant(word)
         problem = symbol_problem(word)
         if problem:
             message, hint = problem
@@ -187,7 +193,9 @@ class _Parser:
 
 
 def _known() -> str:
-    return "operators: " + " ".join(OPERATORS) + "."
+    signs = " ".join(row.name for row in OPERATORS.values() if row.kind == "operator")
+    words = " ".join(name for name in OPERATORS if name.isalpha())
+    return f"operators: {signs}. Others: = {words}."
 
 
 def _atom_hint(word: str) -> str:

@@ -1,160 +1,152 @@
-"""Polynomials and their quotients over the rationals: the exact normal form behind equality. No printing, no parsing.
+"""Sums of products of powers of atoms with whole coefficients: the arithmetic under the normal forms of forms.py.
 
-A monomial is a sorted tuple of (symbol, exponent >= 1); a polynomial maps monomials to coefficients that are not zero,
-so equal polynomials are equal dicts. Quotients are not reduced: a/b and c/d are equal when a*d and c*b are.
+An atom is a number (a symbol, pi, a prime, sin x ... see forms.py); a monomial is a sorted tuple of (atom, exponent),
+exponents whole or fractions, also negative; a polynomial maps monomials to whole coefficients that are not zero. Some
+atoms have rules: cos^2 is 1 - sin^2, |u|^2 is u^2, a prime's exponent lies in 0 .. 1, so does that of a root's base.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from fractions import Fraction
 
 from alexandra.maths.expr import ExpressionError
 
-Monomial = tuple[tuple[str, int], ...]
-Polynomial = dict[Monomial, Fraction]
+Exponent = int | Fraction
+Monomial = tuple[tuple[int, Exponent], ...]
+Polynomial = dict[Monomial, int]
 
 MAX_TERMS = 2_000
 MAX_DEGREE = 2_000
-MAX_COEFFICIENT_BITS = 2_000
-MAX_WORK = 100_000  # products of two terms in one comparison: a few seconds at the worst
-ONE: Polynomial = {(): Fraction(1)}
+MAX_COEFFICIENT_BITS = 8_000
+MAX_WORK = 100_000  # products of two terms in one comparison
+ONE: Polynomial = {(): 1}
+# exponent -> (the exponent that stays, what the rest is: a polynomial over a whole number)
+Rule = Callable[[Exponent], tuple[Exponent, tuple[Polynomial, int]]]
 
 
 class TooManyTermsError(ExpressionError):
     """A normal form would grow over one of the limits above."""
 
 
-@dataclass
-class Work:
-    """What is left of one comparison's MAX_WORK."""
+class Ring:
+    """The rules of the atoms and what is left of one comparison's MAX_WORK."""
 
-    left: int = MAX_WORK
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+        self.rules: dict[int, Rule] = {}  # atoms whose exponents must stay in a range
+        self.bounds: dict[int, int] = {}  # for these, the exponents 0 <= e < bound (1 or 2) stay as they are
 
     def spend(self, products: int) -> None:
         self.left -= products
         if self.left < 0:
             raise TooManyTermsError(f"a normal form takes more than {MAX_WORK:,} products of terms")
 
-
-def constant(value: Fraction) -> Polynomial:
-    return {(): value} if value else {}
-
-
-def add(a: Polynomial, b: Polynomial, work: Work) -> Polynomial:
-    work.spend(len(a) + len(b))
-    total = dict(a)
-    for monomial, coefficient in b.items():
-        value = total.get(monomial, Fraction(0)) + coefficient
-        if value:
-            total[monomial] = value
-        else:
-            total.pop(monomial, None)
-    return _checked(total)
-
-
-def negate(a: Polynomial) -> Polynomial:
-    return {monomial: -coefficient for monomial, coefficient in a.items()}
-
-
-def multiply(a: Polynomial, b: Polynomial, work: Work) -> Polynomial:
-    work.spend(len(a) * len(b))
-    total: Polynomial = {}
-    for left, x in a.items():
-        for right, y in b.items():
-            monomial = _times(left, right)
-            value = total.get(monomial, Fraction(0)) + x * y
+    def add(self, a: Polynomial, b: Polynomial, x: int = 1, y: int = 1) -> Polynomial:
+        """x a + y b."""
+        self.spend(len(a) + len(b))
+        total = dict(a) if x == 1 else {monomial: x * value for monomial, value in a.items()}
+        for monomial, coefficient in b.items():
+            value = total.get(monomial, 0) + y * coefficient
             if value:
                 total[monomial] = value
             else:
                 total.pop(monomial, None)
-    return _checked(total)
+        return checked(total)
+
+    def multiply(self, a: Polynomial, b: Polynomial) -> tuple[Polynomial, int]:
+        """The product as a polynomial over a whole number (which rules may bring in)."""
+        if a == ONE:
+            return b, 1
+        if b == ONE:
+            return a, 1
+        self.spend(len(a) * len(b))
+        total: Polynomial = {}
+        broken: list[tuple[Monomial, int]] = []
+        bounds = self.bounds
+        for left, x in a.items():
+            for right, y in b.items():
+                monomial = times(left, right)
+                if bounds and left and right and self._breaks(monomial):
+                    broken.append((monomial, x * y))
+                    continue
+                value = total.get(monomial, 0) + x * y
+                if value:
+                    total[monomial] = value
+                else:
+                    total.pop(monomial, None)
+        below = 1
+        for monomial, value in broken:
+            part, over = self.reduced(monomial)
+            total, below = self.add(total, part, over, value * below), below * over
+        return checked(total), below
+
+    def _breaks(self, monomial: Monomial) -> bool:
+        bounds = self.bounds
+        return any(atom in bounds and not (0 <= exponent < bounds[atom]) for atom, exponent in monomial)
+
+    def reduced(self, monomial: Monomial) -> tuple[Polynomial, int]:
+        """The monomial by the rules: a polynomial over a whole number."""
+        for place, (atom, exponent) in enumerate(monomial):
+            if atom in self.bounds and not 0 <= exponent < self.bounds[atom]:
+                stays, (part, over) = self.rules[atom](exponent)
+                if stays == exponent:
+                    continue  # nothing to do at this exponent (a negative power that waits for a division)
+                rest = monomial[:place] + (((atom, stays),) if stays else ()) + monomial[place + 1 :]
+                inner, below = self.reduced(rest)
+                product, again = self.multiply(inner, part)
+                return product, below * again * over
+        return {monomial: 1}, 1
+
+    def power(self, a: Polynomial, exponent: int) -> tuple[Polynomial, int]:
+        """By repeated squaring; sizes are checked at every step."""
+        result, below, under = ONE, 1, 1
+        while exponent:
+            if exponent & 1:
+                result, over = self.multiply(result, a)
+                below *= over * under
+            exponent >>= 1
+            if exponent:
+                a, over = self.multiply(a, a)
+                under = under * under * over
+        return result, below
 
 
-def _times(a: Monomial, b: Monomial) -> Monomial:
+def times(a: Monomial, b: Monomial) -> Monomial:
     if not a or not b:
         return a or b
+    if a[-1][0] < b[0][0]:
+        return a + b
     powers = dict(a)
-    for name, exponent in b:
-        powers[name] = powers.get(name, 0) + exponent
+    for atom, exponent in b:
+        total = powers.get(atom, 0) + exponent
+        if total:
+            powers[atom] = total if type(total) is int or total.denominator != 1 else total.numerator
+        else:
+            del powers[atom]
     return tuple(sorted(powers.items()))
 
 
-def _checked(a: Polynomial) -> Polynomial:
+def raised(a: Monomial, exponent: Exponent) -> Monomial:
+    """a ^ exponent, exponent by exponent."""
+    if exponent == 1:
+        return a
+    return tuple((atom, short(power * exponent)) for atom, power in a) if exponent else ()
+
+
+def short(exponent: Exponent) -> Exponent:
+    return exponent.numerator if exponent.denominator == 1 else exponent
+
+
+def checked(a: Polynomial) -> Polynomial:
     if len(a) > MAX_TERMS:
         raise TooManyTermsError(f"a polynomial of {len(a)} terms is over the limit of {MAX_TERMS:,}")
     for monomial, coefficient in a.items():
-        if max(coefficient.numerator.bit_length(), coefficient.denominator.bit_length()) > MAX_COEFFICIENT_BITS:
+        if coefficient.bit_length() > MAX_COEFFICIENT_BITS:
             raise TooManyTermsError(f"a coefficient is over the limit of {MAX_COEFFICIENT_BITS:,} bits")
-        if sum(exponent for _, exponent in monomial) > MAX_DEGREE:
+        if len(monomial) == 1:
+            if not -MAX_DEGREE <= monomial[0][1] <= MAX_DEGREE:
+                raise TooManyTermsError(f"a degree is over the limit of {MAX_DEGREE:,}")
+        elif sum([exponent if exponent > 0 else -exponent for _, exponent in monomial]) > MAX_DEGREE:
             raise TooManyTermsError(f"a degree is over the limit of {MAX_DEGREE:,}")
     return a
-
-
-def degree(a: Polynomial) -> int:
-    return max((sum(exponent for _, exponent in monomial) for monomial in a), default=0)
-
-
-@dataclass(frozen=True)
-class Quotient:
-    """above / below; `below` is never the zero polynomial."""
-
-    above: Polynomial
-    below: Polynomial
-
-    @property
-    def is_zero(self) -> bool:
-        return not self.above
-
-    @property
-    def constant(self) -> Fraction | None:
-        """The value of a quotient without symbols, else None."""
-        if set(self.above) | set(self.below) <= {()}:
-            return self.above.get((), Fraction(0)) / self.below[()]
-        return None
-
-
-def quotient(above: Polynomial, below: Polynomial) -> Quotient:
-    """above / below, a constant divisor worked in and a divisor of equal terms cancelled."""
-    if set(below) == {()}:
-        factor = 1 / below[()]
-        return Quotient(above if factor == 1 else {m: c * factor for m, c in above.items()}, ONE)
-    return Quotient(above, below)
-
-
-def sum_of(a: Quotient, b: Quotient, work: Work) -> Quotient:
-    if a.below == b.below:
-        return quotient(add(a.above, b.above, work), a.below)
-    above = add(multiply(a.above, b.below, work), multiply(b.above, a.below, work), work)
-    return quotient(above, multiply(a.below, b.below, work))
-
-
-def product_of(a: Quotient, b: Quotient, work: Work) -> Quotient:
-    return quotient(multiply(a.above, b.above, work), multiply(a.below, b.below, work))
-
-
-def power_of(a: Quotient, exponent: int, work: Work) -> Quotient:
-    """a ^ exponent; the caller refuses zero to a negative power."""
-    if exponent < 0:
-        assert a.above
-        a, exponent = quotient(a.below, a.above), -exponent
-    if max(degree(a.above), degree(a.below), 1) * exponent > MAX_DEGREE and a.constant is None:
-        raise TooManyTermsError(f"the power {exponent} is over the limit of degree {MAX_DEGREE:,}")
-    return Quotient(_power(a.above, exponent, work), _power(a.below, exponent, work))
-
-
-def _power(a: Polynomial, exponent: int, work: Work) -> Polynomial:
-    """By repeated squaring; sizes are checked at every step."""
-    result = ONE
-    while exponent:
-        if exponent & 1:
-            result = multiply(result, a, work)
-        exponent >>= 1
-        if exponent:
-            a = multiply(a, a, work)
-    return result
-
-
-def difference_of(a: Quotient, b: Quotient, work: Work) -> Polynomial:
-    """The numerator of a - b: the zero polynomial exactly when a and b are equal."""
-    return add(multiply(a.above, b.below, work), negate(multiply(b.above, a.below, work)), work)

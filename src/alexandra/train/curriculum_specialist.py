@@ -21,7 +21,7 @@ from alexandra.ir.check import graph_from_dict
 from alexandra.ir.cost import parameters
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
-from alexandra.maths import DomainError, evaluate, key, parse
+from alexandra.maths import DomainError, key, parse, rational
 from alexandra.storage import json_bytes, read_tensors, tensors_bytes
 from alexandra.tables import Table
 from alexandra.train.curriculum_code import DigitCoder, inputs_of
@@ -123,7 +123,7 @@ class CurriculumSpecialist:
 def proof(question: str, answer: str) -> str:
     """What the exact engine says of an answer, in words."""
     try:
-        right = evaluate(parse(question))
+        right = rational(parse(question))
     except DomainError as error:
         return f"not proved: {error.message}"
     return "proved by the exact engine" if check_value(answer, right) else f"WRONG: the exact engine has {right}"

@@ -24,7 +24,7 @@ from alexandra.ir.check import bind_sizes
 from alexandra.ir.graph import AUTO, Graph
 from alexandra.ir.weights import WeightSet
 from alexandra.lang.task_spec import FamilyRef, Split, Task, resolved
-from alexandra.maths import evaluate, key, parse
+from alexandra.maths import key, parse, rational
 from alexandra.metrics import check_kind
 from alexandra.metrics import metric as metric_named
 from alexandra.storage import content_hash, publish, read_bytes, read_tensors, tensors_bytes
@@ -71,7 +71,7 @@ def prepare(task: Task, table: Table, *, keep_leaks: bool = False) -> Prepared:
     """Answers worked out exactly, canonical keys, and the parts that these decide; `keep_leaks` has no meaning here."""
     inputs = inputs_of(table)
     trees = [parse(text) for text in inputs]
-    y = np.array([float(evaluate(tree)) for tree in trees])
+    y = np.array([float(rational(tree)) for tree in trees])
     keys = np.array([key(tree) for tree in trees])
     task = resolved(replace(task, split=_split(task.split)), len(inputs), "curriculum")
     assert task.metric is not None, "resolved() fills in the metric"
