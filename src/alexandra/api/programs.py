@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from alexandra.errors import UsageError, suggest
 from alexandra.ir.check import auto_nodes, bind_sizes, infer
-from alexandra.ir.cost import flops, memory, parameters
+from alexandra.ir.cost import BYTES_PER_VALUE, active_parameters, flops, memory, parameters
 from alexandra.ir.graph import Graph
+from alexandra.ir.sharding import sharding_plan
 from alexandra.lang.fmt import format_text
 from alexandra.lang.nureon import compile_network
 from alexandra.lang.rules import default_rules, load_rules
@@ -39,29 +40,52 @@ def read_program(path: Path) -> str:
         raise UsageError(f"{str(path)!r} is not a program: {error}") from None
 
 
-def read_graph(path: Path, sizes: Sequence[str] = ()) -> Graph:
-    """The network of a NureonLang file; `sizes` are like "x=30" or "x=28x28"."""
-    graph = compile_network(read_program(path), name=path.stem, file=str(path))
+@dataclass(frozen=True)
+class CostQuestion:
+    """What a cost is asked for: rows, the length of open axes (0: none is), and devices to lie on (0: no plan)."""
+
+    batch: int = 1
+    sequence: int = 0
+    devices: int = 0
+    device_gib: float = 80.0
+    training: bool = True
+
+
+def read_graph(path: Path, sizes: Sequence[str] = (), constants: Sequence[str] = ()) -> Graph:
+    """The network of a NureonLang file; `sizes` are like "x=30" or "x=28x28", `constants` like "layers=2"."""
+    lets = dict(_constant(text) for text in constants)
+    graph = compile_network(read_program(path), name=path.stem, file=str(path), constants=lets)
     given = dict(_size(text) for text in sizes)
     return bind_sizes(graph, given) if given else graph
 
 
 def compile_file(
-    path: Path, *, print_as: str = "text", cost: bool = False, develop: bool = False, sizes: Sequence[str] = ()
+    path: Path,
+    *,
+    print_as: str = "text",
+    cost: CostQuestion | bool = False,
+    develop: bool = False,
+    sizes: Sequence[str] = (),
+    constants: Sequence[str] = (),
 ) -> Compiled:
-    """Compile a NureonLang file; `sizes` are like "x=30" or "x=28x28".
+    """Compile a NureonLang file; `sizes` are like "x=30" or "x=28x28", `constants` (of its LETs) like "layers=2".
 
     The text is the graph as `print_as` says, or its cost; `develop` puts the flat program that macros, loops and
     modules develop into before the cost.
     """
     if print_as not in PRINTS:
         raise UsageError(f"cannot print as {print_as!r}", hint=suggest(print_as, PRINTS))
-    graph = read_graph(path, sizes)
+    graph = read_graph(path, sizes, constants)
     shown = {"text": graph.text, "json": lambda: json.dumps(graph.to_dict(), indent=1), "dot": graph.dot}[print_as]()
     record: dict[str, Any] = {"graph": graph.to_dict(), "spec_hash": graph.spec_hash}
     if cost:
-        record["cost"] = _cost(graph)
-        table = "\n".join(f"{name:<22}{value:>16,}" for name, value in record["cost"].items())
+        question = cost if isinstance(cost, CostQuestion) else CostQuestion()
+        record["cost"] = _cost(graph, question)
+        table = "\n".join(f"{name:<34}{value:>24,}" for name, value in record["cost"].items())
+        if question.devices:
+            plan = sharding_plan(graph, question.devices, int(question.device_gib * 2**30), question.training)
+            record["plan"] = asdict(plan)
+            table = "\n".join([table, *plan.lines()])
         shown = f"{graph.text()}\n{table}" if develop else table
     elif develop:
         shown = graph.text()
@@ -79,15 +103,42 @@ def _size(text: str) -> tuple[str, int | tuple[int, ...]]:
     return name, dims[0] if len(dims) == 1 else dims
 
 
-def _cost(graph: Graph) -> dict[str, int]:
+def _constant(text: str) -> tuple[str, int | float]:
+    name, equals, value = text.partition("=")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    raise UsageError(f"--let {text!r} is not a constant", hint="write NAME=NUMBER, for instance layers=2")
+
+
+def _cost(graph: Graph, question: CostQuestion) -> dict[str, int]:
     open_names = [node.name for node in auto_nodes(graph)]
     if open_names:
         raise UsageError(
             f"the cost of {graph.name!r} depends on open sizes: {', '.join(open_names)}",
             hint=f"give them: --size {open_names[0]}=30",
         )
-    tiers = {f"memory_{name}_bytes": size for name, size in memory(graph).items()}
-    return {"layers": len(infer(graph)), "parameters": parameters(graph), "flops_per_row": flops(graph), **tiers}
+    axes = {dim for node in graph.inputs for dim in infer(graph)[node.name].shape if isinstance(dim, str)}
+    if axes and not question.sequence:
+        raise UsageError(
+            f"the cost of {graph.name!r} depends on the length of {', '.join(sorted(axes))}",
+            hint="give it: --sequence 128",
+        )
+    bound = bind_sizes(graph, dict.fromkeys(axes, question.sequence)) if axes else graph
+    found = {
+        "layers": len(infer(bound)),
+        "parameters": parameters(bound),
+        "active_parameters": active_parameters(bound),
+        "flops_per_row": flops(bound),
+    }
+    for mode, training in (("inference", False), ("training", True)):
+        for backend in BYTES_PER_VALUE:
+            total = memory(bound, backend, question.batch, training)["total"]
+            found[f"memory_{mode}_{backend}_bytes"] = total
+    tiers = {f"memory_{name}_bytes": size for name, size in memory(bound, rows=question.batch).items()}
+    return {**found, **tiers}
 
 
 def format_files(paths: Sequence[Path], *, check: bool = False) -> list[Path]:
@@ -95,7 +146,7 @@ def format_files(paths: Sequence[Path], *, check: bool = False) -> list[Path]:
     changed = []
     for path in paths:
         text = read_program(path)
-        formatted = format_text(text, str(path))
+        formatted = format_text(text, file=str(path))
         if formatted != text:
             changed.append(path)
             if not check:

@@ -18,15 +18,31 @@ def compile_file(
         bool, typer.Option("--develop", help="Show the flat program that macros, loops and modules develop into.")
     ] = False,
     size: Annotated[list[str] | None, typer.Option(help="Bind an AUTO size: x=30; repeat for more.")] = None,
+    let: Annotated[list[str] | None, typer.Option(help="Another value for a LET: layers=2; repeat for more.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows that the cost's memory is for.")] = 1,
+    sequence: Annotated[int, typer.Option(min=0, help="The length of open axes, for the cost.")] = 0,
+    devices: Annotated[int, typer.Option(min=0, help="Plan how the parameters lie on so many devices.")] = 0,
+    device_gib: Annotated[float, typer.Option(min=0.001, help="Memory of one device in GiB.")] = 80.0,
+    inference: Annotated[bool, typer.Option("--inference", help="Plan for running, not for training.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check a network and print its graph.
 
     Example: alexandra compile examples/networks/mlp.nl --size x=30 --size y=3 --cost
+
+    Example: alexandra compile examples/networks/foundation.nl --cost --sequence 4096 --devices 256
     """
     from alexandra.api import programs
 
-    made = programs.compile_file(path, print_as=print_as, cost=cost, develop=developed, sizes=tuple(size or ()))
+    asked = programs.CostQuestion(batch, sequence, devices, device_gib, not inference)
+    made = programs.compile_file(
+        path,
+        print_as=print_as,
+        cost=asked if cost else False,
+        develop=developed,
+        sizes=tuple(size or ()),
+        constants=tuple(let or ()),
+    )
     show(made.record, as_json, lambda: made.text)
 
 

@@ -14,6 +14,7 @@ from alexandra.ir.check import infer, input_types, param_specs
 from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph, TensorType
 from alexandra.ir.ops import OPS, bound_dim
+from alexandra.ir.ops.rules import whole
 
 BYTES_PER_VALUE = {"reference": 8, "native": 4, "torch": 4, "keras": 4}
 
@@ -52,6 +53,18 @@ def layers(graph: Graph) -> tuple[LayerCost, ...]:
 def parameters(graph: Graph) -> int:
     """The number of trainable values."""
     return sum(spec.size for spec in param_specs(graph).values() if spec.trained)
+
+
+def active_parameters(graph: Graph) -> int:
+    """The trainable values that one position uses: of experts, those that its gate chooses."""
+    primitive = primitives(graph)
+    types, total = infer(primitive), parameters(graph)
+    for node in primitive.nodes:
+        if node.op == "experts" and node.attrs["used"] is not None and not node.param:
+            number = bound_dim(types[node.inputs[1]].shape[-1], "the number of experts")
+            size = sum(spec.size for spec in OPS["experts"].params(node.attrs, input_types(node, types)).values())
+            total -= size // number * (number - min(number, whole(node.attrs["used"])))
+    return total
 
 
 def flops(graph: Graph, rows: int = 1) -> int:

@@ -19,6 +19,7 @@ from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
 from alexandra.lang.lexis import NOWHERE, Limits, Source, Span
 from alexandra.lang.nureon_ast import parse_nureon
+from alexandra.lang.nureon_constants import with_constants
 from alexandra.lang.nureon_expand import develop
 from alexandra.lang.nureon_forms import canonical
 from alexandra.lang.nureon_nodes import Writer
@@ -51,13 +52,15 @@ def compile_network(
     name: str | None = None,
     file: str = "<text>",
     limits: Limits | None = None,
+    constants: Mapping[str, int | float] | None = None,
 ) -> Graph:
     """The graph of a NureonLang program: its text, a Path, or the name of a .nl file.
 
     `sizes` binds what the program leaves to the data ({"x": 30, "y": 3}); without it AUTO stays open. `name` is used
-    when the program has no NETWORK line (default: the file's name). Raises LanguageError.
+    when the program has no NETWORK line (default: the file's name). `constants` are other values for its outermost
+    LETs ({"layers": 2}). Raises LanguageError.
     """
-    return compile_program(text, sizes, name=name, file=file, limits=limits).graph
+    return compile_program(text, sizes, name=name, file=file, limits=limits, constants=constants).graph
 
 
 def compile_program(
@@ -67,11 +70,13 @@ def compile_program(
     name: str | None = None,
     file: str = "<text>",
     limits: Limits | None = None,
+    constants: Mapping[str, int | float] | None = None,
 ) -> CompiledNetwork:
     """`compile_network`, with what FILE says."""
     source = read_source(text, file)
     allowed = limits or Limits()
-    plan = develop(source, canonical(parse_nureon(source, allowed)), allowed)
+    program = canonical(parse_nureon(source, allowed))
+    plan = develop(source, with_constants(source, program, constants) if constants else program, allowed)
     Wiring(source, plan).run()
     writer = Writer(source, plan)
     nodes = writer.nodes(sizes or {})

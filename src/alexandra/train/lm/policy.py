@@ -204,4 +204,3 @@ def _picked(outputs: np.ndarray, targets_BT: np.ndarray, is_softmax: bool) -> F6
     top = outputs.max(-1).astype(np.float64)
     total = np.exp(outputs - top[..., None].astype(outputs.dtype)).sum(-1, dtype=np.float64)
     return np.asarray(values - top - np.log(total))
-
