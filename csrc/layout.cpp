@@ -102,7 +102,7 @@ struct Lives {
         if (node.op->reads & kOutput) value[root(i)].read(time);
         if (node.op->reads & kInputs)
             for (int input : node.inputs) value[root(input)].read(time);
-        saved[size_t(i)].read(time);
+        saved[size_t(flow.panels[size_t(i)] < 0 ? i : flow.panels[size_t(i)])].read(time);
         gradient[root(i)].read(time);
     }
 
@@ -188,7 +188,8 @@ Layout::Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>& 
             keep(lives.value[i], size_t(node.features()), value[i]);
             if (flow.has_gradient[i]) keep(lives.gradient[i], size_t(node.features()), gradient[i]);
         }
-        if (!node.in_place) keep(lives.saved[i], node.op->saved(plan, node, true), saved[i]);
+        const bool shares = flow.panels[i] >= 0 && flow.panels[i] != int(i);
+        if (!node.in_place && !shares) keep(lives.saved[i], node.op->saved(plan, node, true), saved[i]);
     }
     floats = place(buffers);
     for (size_t i = 0; i < n; ++i)

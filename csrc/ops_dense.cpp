@@ -20,72 +20,93 @@ void dense_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& x = node_of(pass, y.inputs[0]);
     const Param& w = pass.plan.params[size_t(y.params[0])];
     const int lanes = pass.lanes();
-    for (int g = 0; g < y.groups; ++g)
-        pass.kernels.product({
-            .m = y.width, .n = lanes, .k = x.width, .blocks = blocks.count(),
-            .a = pass.weight(y.params[0]), .a_m = w.stride, .a_k = 1,
-            .b = pass.value(y.inputs[0], blocks.first) + ptrdiff_t(g) * x.width * lanes,
-            .b_k = lanes, .b_block = ptrdiff_t(pass.slab(y.inputs[0])),
-            .c = pass.value(node, blocks.first) + ptrdiff_t(g) * y.width * lanes,
-            .c_m = lanes, .c_block = ptrdiff_t(pass.slab(node)),
-            .start = y.params.size() > 1 ? pass.weight(y.params[1]) : nullptr,
-            .accumulate = false, .segment = x.width, .a_segment = 0, .relu = y.relu, .gate = nullptr,
-        });
+    pass.kernels.product({
+        .m = y.width, .n = lanes, .k = x.width, .blocks = blocks.count() * y.groups,
+        .a = pass.weight(y.params[0]), .a_m = w.stride, .a_k = 1,
+        .b = pass.value(y.inputs[0], blocks.first), .b_k = lanes, .b_block = ptrdiff_t(x.width) * lanes,
+        .c = pass.value(node, blocks.first), .c_m = lanes, .c_block = ptrdiff_t(y.width) * lanes,
+        .start = y.params.size() > 1 ? pass.weight(y.params[1]) : nullptr,
+        .accumulate = false, .segment = x.width, .a_segment = 0, .relu = y.relu, .gate = nullptr,
+    });
 }
 
-// Also lays the input out as rows, which the weight's gradient reads.
+// Also lays the input out as rows, which the weight's gradient reads; layers that read one input share them.
 void dense_backward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
     const Node& x = node_of(pass, y.inputs[0]);
     const Param& w = pass.plan.params[size_t(y.params[0])];
-    const int lanes = pass.lanes(), capacity = pass.layout.capacity();
-    const size_t padded = round_up(size_t(x.width), 16);
-    for (int g = 0; g < y.groups; ++g) {
-        for (int block = blocks.first; block < blocks.last && w.learns(); ++block)
-            pass.kernels.panels_from_slab(x.width, lanes, block * lanes,
-                                          pass.value(y.inputs[0], block) + ptrdiff_t(g) * x.width * lanes,
-                                          pass.saved(node) + size_t(g) * padded * size_t(capacity), capacity);
-        float* dx = pass.gradient(y.inputs[0], blocks.first);
-        if (!dx) continue;
-        const float* gate = pass.value(y.inputs[0], blocks.first) + ptrdiff_t(g) * x.width * lanes;
-        pass.kernels.product({
-            .m = x.width, .n = lanes, .k = y.width, .blocks = blocks.count(),
-            .a = pass.weight(y.params[0]), .a_m = 1, .a_k = w.stride,
-            .b = pass.gradient(node, blocks.first) + ptrdiff_t(g) * y.width * lanes,
-            .b_k = lanes, .b_block = ptrdiff_t(pass.slab(node)),
-            .c = dx + ptrdiff_t(g) * x.width * lanes, .c_m = lanes, .c_block = ptrdiff_t(pass.slab(y.inputs[0])),
-            .start = nullptr, .accumulate = accumulates(pass, node, 0), .segment = y.width, .a_segment = 0,
-            .relu = false, .gate = pass.flow->gated[size_t(node)] ? gate : nullptr,
+    const int lanes = pass.lanes();
+    const ptrdiff_t capacity = ptrdiff_t(pass.layout.capacity()) * y.groups;
+    if (pass.flow->panels[size_t(node)] == node && pass.flow->learns[size_t(node)])
+        for (int unit = blocks.first * y.groups; unit < blocks.last * y.groups; ++unit)
+            pass.kernels.panels_from_slab(x.width, lanes, unit * lanes,
+                                          pass.value(y.inputs[0], 0) + ptrdiff_t(unit) * x.width * lanes,
+                                          pass.saved(node), capacity);
+    float* dx = pass.gradient(y.inputs[0], blocks.first);
+    if (!dx) return;
+    pass.kernels.product({
+        .m = x.width, .n = lanes, .k = y.width, .blocks = blocks.count() * y.groups,
+        .a = pass.weight(y.params[0]), .a_m = 1, .a_k = w.stride,
+        .b = pass.gradient(node, blocks.first), .b_k = lanes, .b_block = ptrdiff_t(y.width) * lanes,
+        .c = dx, .c_m = lanes, .c_block = ptrdiff_t(x.width) * lanes,
+        .start = nullptr, .accumulate = accumulates(pass, node, 0), .segment = y.width, .a_segment = 0,
+        .relu = false, .gate = pass.flow->gated[size_t(node)] ? pass.value(y.inputs[0], blocks.first) : nullptr,
+    });
+}
+
+// dW[m0 .. m1) (+)= sum over k of dy[m][k] x[k], k = rows first .. first + count - 1 of the panels; dy lies in
+// runs of `lanes` rows, one run after `width` features.
+struct WeightSum {
+    const float* dy;
+    int width, lanes;
+    const float* panels;
+    ptrdiff_t capacity, first;
+    int count, features;
+    float* out;
+    ptrdiff_t stride;
+    bool accumulate;
+};
+
+void sum_weights(const Kernels& kernels, const WeightSum& s, std::pair<int, int> range) {
+    const int padded = int(round_up(size_t(s.features), 16)), whole = padded / kPanel;
+    if (s.count == 0 || range.first == range.second) return;
+    for (const int width : {kPanel, kStripes}) {  // whole panels, then the half one that may be left
+        const bool half = width == kStripes;
+        if (half ? padded % kPanel == 0 : whole == 0) continue;
+        const ptrdiff_t column = half ? ptrdiff_t(whole) * kPanel : 0;
+        kernels.product({
+            .m = range.second - range.first, .n = width, .k = s.count, .blocks = half ? 1 : whole,
+            .a = s.dy + ptrdiff_t(range.first) * s.lanes, .a_m = s.lanes, .a_k = 1,
+            .b = s.panels + column * s.capacity + s.first * width, .b_k = width, .b_block = kPanel * s.capacity,
+            .c = s.out + range.first * s.stride + column, .c_m = s.stride, .c_block = kPanel,
+            .start = nullptr, .accumulate = s.accumulate, .segment = s.lanes,
+            .a_segment = ptrdiff_t(s.width) * s.lanes, .relu = false, .gate = nullptr,
         });
     }
 }
 
+// Blocks of rows, in each its groups, in each its rows; a block that is not full goes group by group.
 void dense_gradients(const Pass& pass, int node, Part part) {
     const Node& y = node_of(pass, node);
-    const Node& x = node_of(pass, y.inputs[0]);
     const Param& w = pass.plan.params[size_t(y.params[0])];
-    const int lanes = pass.lanes();
-    const ptrdiff_t capacity = pass.layout.capacity();
-    const auto [first, last] = part.of(y.width);
-    const int padded = int(round_up(size_t(x.width), 16)), whole = padded / kPanel;
-    for (int g = 0; g < y.groups && w.learns(); ++g)
-        for (const int width : {kPanel, kStripes}) {  // whole panels, then the half one that may be left
-            const bool half = width == kStripes;
-            if (half ? padded % kPanel == 0 : whole == 0) continue;
-            const ptrdiff_t column = half ? ptrdiff_t(whole) * kPanel : 0;
-            pass.kernels.product({
-                .m = last - first, .n = width, .k = pass.rows, .blocks = half ? 1 : whole,
-                .a = pass.gradient(node, 0) + ptrdiff_t(g * y.width + first) * lanes, .a_m = lanes, .a_k = 1,
-                .b = pass.saved(node) + (ptrdiff_t(g) * padded + column) * capacity,
-                .b_k = width, .b_block = kPanel * capacity,
-                .c = pass.weight_gradient(y.params[0]) + first * w.stride + column, .c_m = w.stride, .c_block = kPanel,
-                .start = nullptr,
-                .accumulate = g > 0 || pass.flow->accumulate_params[size_t(node)][0],
-                .segment = lanes, .a_segment = ptrdiff_t(pass.slab(node)), .relu = false, .gate = nullptr,
-            });
-        }
-    if (y.params.size() > 1 && pass.plan.params[size_t(y.params[1])].learns())
-        bias_gradients(pass, node, 1, part.of(y.width, kStripes));
+    const int lanes = pass.lanes(), rest = y.groups == 1 ? 0 : pass.rows % lanes;
+    const int full = (pass.rows - rest) * y.groups;
+    WeightSum sum{
+        .dy = pass.gradient(node, 0), .width = y.width, .lanes = lanes,
+        .panels = pass.saved(pass.flow->panels[size_t(node)]),
+        .capacity = ptrdiff_t(pass.layout.capacity()) * y.groups, .first = 0, .count = full,
+        .features = node_of(pass, y.inputs[0]).width, .out = pass.weight_gradient(y.params[0]), .stride = w.stride,
+        .accumulate = bool(pass.flow->accumulate_params[size_t(node)][0]),
+    };
+    const std::pair<int, int> range = part.of(y.width);
+    sum_weights(pass.kernels, sum, range);
+    for (int g = 0; rest && g < y.groups; ++g) {
+        sum.accumulate = sum.accumulate || full + g > 0;
+        sum.first = full + ptrdiff_t(g) * lanes, sum.count = rest;
+        sum.dy = pass.gradient(node, pass.rows / lanes) + ptrdiff_t(g) * y.width * lanes;
+        sum_weights(pass.kernels, sum, range);
+    }
+    if (y.params.size() > 1) bias_gradients(pass, node, 1, part.of(y.width, kStripes));
 }
 
 // --- embedding: rows of a table; param [vocab][size] --------------------------------------------------------

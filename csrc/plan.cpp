@@ -189,12 +189,23 @@ void Plan::join_relus(const std::vector<int>& touched) {
     for (Node& node : nodes) node.root = nodes[size_t(node.root)].root;  // aliases of those relus
 }
 
+// The first dense in the order of backward lays out what others read too.
+void Flow::share_panels(const Plan& plan, int dense) {
+    auto source = [&](int i) -> const Node& { return plan.nodes[size_t(plan.nodes[size_t(i)].inputs[0])]; };
+    panels[size_t(dense)] = dense;
+    for (size_t other = plan.nodes.size(); other-- > size_t(dense) + 1;)
+        if (panels[other] == int(other) && source(int(other)).root == source(dense).root &&
+            source(int(other)).width == source(dense).width)
+            panels[size_t(dense)] = int(other);
+}
+
 Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
     : forward(plan.nodes.size()),
       backward(plan.nodes.size()),
       learns(plan.nodes.size()),
       has_gradient(plan.nodes.size()),
-      gated(plan.nodes.size()) {
+      gated(plan.nodes.size()),
+      panels(plan.nodes.size(), -1) {
     std::vector<int> readers = plan.readers();
     for (LossSpec& loss : losses) {
         ++readers[size_t(loss.node)];
@@ -215,6 +226,7 @@ Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
         backward[i] = !(node.in_place && gated[i]);  // gated: by the dense that reads it
         if (node.in_place) continue;
         for (int param : node.params) learns[i] = learns[i] || plan.params[size_t(param)].learns();
+        if (learns[i] && std::string(node.op->name) == "dense") share_panels(plan, int(i));
         for (int param : node.params) {
             accumulate_params[i].push_back(touched[size_t(param)]);
             touched[size_t(param)] = 1;

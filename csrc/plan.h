@@ -151,8 +151,12 @@ struct Flow {
     std::vector<char> learns;                          // backward, and a parameter of its own learns
     std::vector<char> has_gradient;                    // root has a gradient slab
     std::vector<char> gated;  // a relu in place, and the dense that reads it alone and does its backward
+    std::vector<int> panels;  // of a dense: the dense that lays their common input out as rows
     std::vector<std::vector<char>> accumulate;         // [node][input]
     std::vector<std::vector<char>> accumulate_params;  // [node][param]
+
+private:
+    void share_panels(const Plan& plan, int dense);
 };
 
 constexpr size_t kNowhere = ~size_t(0);

@@ -8,17 +8,24 @@ constexpr int kTileM = 6, kTileN = 2;
 constexpr int kTileM = 4, kTileN = 2;
 #endif
 
-constexpr int kCut = 128;
+constexpr int kCut = 128;             // steps of k of a product across, 512 of one along with long sums
+constexpr ptrdiff_t kChunk = 24576;   // floats of B that stay in the second-level cache while m goes by
+
+// How far apart the vectors of a tile lie in B and C: side by side, or in neighbouring blocks.
+struct Steps {
+    ptrdiff_t b, c;
+};
 
 // The accumulators of one tile. Loops over them are unrolled by hand, or GCC keeps them in memory.
 template <int M, int N>
 struct Tile {
     V acc[M][N];
+    Steps next;
 
     ALEXANDRA_INLINE void begin(const Product& p, const float* start, const float* c) {
         if (p.accumulate)
             unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
-                unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { acc[m][n] = load(c + m * p.c_m + n * W); });
+                unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { acc[m][n] = load(c + m * p.c_m + n * next.c); });
             });
         else
             unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
@@ -31,7 +38,7 @@ struct Tile {
     ALEXANDRA_INLINE void put(const Product& p, float* c, F f) const {
         unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
             unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA {
-                float* at = c + m * p.c_m + n * W;
+                float* at = c + m * p.c_m + n * next.c;
                 store(at, f(acc[m][n], at));
             });
         });
@@ -50,7 +57,7 @@ struct Tile {
     template <typename A>
     ALEXANDRA_INLINE void step(A a, const float* b) {
         V row[N];
-        unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { row[n] = load(b + n * W); });
+        unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { row[n] = load(b + n * next.b); });
         unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA {
             const V x = splat(a(m));
             unroll<N>([&](auto n) ALEXANDRA_INLINE_LAMBDA { acc[m][n] = fma(x, row[n], acc[m][n]); });
@@ -60,8 +67,9 @@ struct Tile {
 
 // A's values of one k lie side by side (a_m == 1).
 template <int M, int N>
-static void tile_across(const Product& p, const float* a, const float* b, const float* start, float* c) {
+static void tile_across(const Product& p, Steps next, const float* a, const float* b, const float* start, float* c) {
     Tile<M, N> tile;
+    tile.next = next;
     tile.begin(p, start, c);
     for (int k = 0; k < p.k; ++k, a += p.a_k, b += p.b_k)
         tile.step([&](auto m) ALEXANDRA_INLINE_LAMBDA { return a[m]; }, b);
@@ -70,8 +78,9 @@ static void tile_across(const Product& p, const float* a, const float* b, const 
 
 // A's values of one m lie side by side (a_k == 1), in segments.
 template <int M, int N>
-static void tile_along(const Product& p, const float* a, const float* b, const float* start, float* c) {
+static void tile_along(const Product& p, Steps next, const float* a, const float* b, const float* start, float* c) {
     Tile<M, N> tile;
+    tile.next = next;
     tile.begin(p, start, c);
     for (int left = p.k; left > 0; left -= p.segment, a += p.a_segment) {
         const int steps = left < p.segment ? left : p.segment;
@@ -83,7 +92,7 @@ static void tile_along(const Product& p, const float* a, const float* b, const f
     tile.end(p, c);
 }
 
-typedef void (*TileFunction)(const Product&, const float*, const float*, const float*, float*);
+typedef void (*TileFunction)(const Product&, Steps, const float*, const float*, const float*, float*);
 
 template <int N, int... M>
 struct TileTable {
@@ -101,36 +110,54 @@ template <int N>
 using Tiles = TileTable<N, 1, 2, 3, 4>;
 #endif
 
-static void product_block(const Product& p) {
-    const int tiles = (p.m + kTileM - 1) / kTileM;  // of nearly equal height
+// Blocks first .. last - 1 against rows m .. m + height - 1 of A.
+static void product_rows(const Product& p, int m, int height, int first, int last) {
     const bool along = p.a_k == 1;
-    int m = 0;
-    for (int t = 0; t < tiles; ++t) {
-        const int height = p.m / tiles + (t < p.m % tiles);
-        const float* start = p.start ? p.start + m : nullptr;
-        for (int block = 0; block < p.blocks; ++block) {
-            const float* b = p.b + block * p.b_block;
-            float* c = p.c + m * p.c_m + block * p.c_block;
-            int n = 0;
-            const TileFunction two = along ? Tiles<kTileN>::along[height - 1] : Tiles<kTileN>::across[height - 1];
-            for (; n + kTileN * W <= p.n; n += kTileN * W) two(p, p.a + m * p.a_m, b + n, start, c + n);
-            const TileFunction one = along ? Tiles<1>::along[height - 1] : Tiles<1>::across[height - 1];
-            for (; n < p.n; n += W) one(p, p.a + m * p.a_m, b + n, start, c + n);
-        }
-        m += height;
+    const float *a = p.a + m * p.a_m, *start = p.start ? p.start + m : nullptr;
+    const TileFunction two = along ? Tiles<kTileN>::along[height - 1] : Tiles<kTileN>::across[height - 1];
+    const TileFunction one = along ? Tiles<1>::along[height - 1] : Tiles<1>::across[height - 1];
+    const float* b = p.b + first * p.b_block;
+    float* c = p.c + m * p.c_m + first * p.c_block;
+    int block = first;
+    if (p.n == W)
+        for (; block + 1 < last; block += 2, b += 2 * p.b_block, c += 2 * p.c_block)
+            two(p, {p.b_block, p.c_block}, a, b, start, c);
+    for (; block < last; ++block, b += p.b_block, c += p.c_block) {
+        int n = 0;
+        for (; n + kTileN * W <= p.n; n += kTileN * W) two(p, {W, W}, a, b + n, start, c + n);
+        for (; n < p.n; n += W) one(p, {W, W}, a, b + n, start, c + n);
     }
 }
 
-// Long sums of backward are cut, in order, so that what a tile reads stays in the first-level cache.
+static void product_block(const Product& p) {
+    const int tiles = (p.m + kTileM - 1) / kTileM;  // of nearly equal height
+    const ptrdiff_t fit = kChunk / (ptrdiff_t(p.k) * p.n) & ~ptrdiff_t(1);
+    const int chunk = fit < 4 ? 4 : fit < p.blocks ? int(fit) : p.blocks;
+    for (int first = 0; first < p.blocks; first += chunk) {
+        const int last = first + chunk < p.blocks ? first + chunk : p.blocks;
+        int m = 0;
+        for (int t = 0; t < tiles; ++t) {
+            const int height = p.m / tiles + (t < p.m % tiles);
+            product_rows(p, m, height, first, last);
+            m += height;
+        }
+    }
+}
+
+// Long sums are cut, in order, so that what a tile reads stays in the first-level cache.
 static void product(const Product& p) {
-    if (p.a_k == 1) return product_block(p);
+    const bool along = p.a_k == 1;
+    const int cut = !along ? kCut : 512 / p.segment * p.segment;
+    if (p.k <= cut || cut == 0 || (along && p.a_segment == 0)) return product_block(p);
     Product part = p;
-    for (int k = 0; k < p.k; k += kCut) {
-        part.k = p.k - k < kCut ? p.k - k : kCut;
-        part.a = p.a + k * p.a_k;
+    for (int k = 0; k < p.k; k += cut) {
+        const bool last = k + cut >= p.k;
+        part.k = last ? p.k - k : cut;
+        part.a = p.a + (along ? k / p.segment * p.a_segment : k * p.a_k);
         part.b = p.b + k * p.b_k;
         part.accumulate = p.accumulate || k > 0;
-        part.gate = k + kCut < p.k ? nullptr : p.gate;
+        part.gate = last ? p.gate : nullptr;
+        part.relu = last && p.relu;
         product_block(part);
     }
 }
