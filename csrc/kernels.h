@@ -36,7 +36,98 @@ struct Product {
     const float* gate;  // laid out like C, or null: results become 0 where the gate is not positive
 };
 
-enum class Unary { relu, leaky_relu, elu, gelu, silu, sigmoid, softplus, tanh };
+enum class Unary { relu, leaky_relu, elu, gelu, silu, sigmoid, softplus, tanh, gelu_tanh };
+
+// A product for each lane: C[m][n] = scale * sum over k of A[m][k] * B[k][n], or C + that when `accumulate`; an
+// element of a matrix is `lanes` floats, one for each row of the batch. Strides are in floats.
+struct LaneProduct {
+    int m, n, k, lanes;
+    const float* a;
+    ptrdiff_t a_m, a_k;
+    const float* b;
+    ptrdiff_t b_k, b_n;
+    float* c;
+    ptrdiff_t c_m, c_n;
+    float scale;
+    bool accumulate;
+};
+
+// Scaled dot-product attention of one slab: q [queries][heads * dim], k and v [keys][kv_heads * ..]. A key j is
+// visible to a query i by position (causal; with a window, the window, the first `globals` positions, each
+// `stride`th), and by segment. Scores become softcap * tanh(s / softcap) and get relative[bucket][head], the bucket
+// being buckets[j - i + queries - 1].
+struct Attention {
+    int queries, keys, heads, kv_heads, dim, value_dim, lanes;
+    bool causal;
+    int window, globals, stride;  // window 0: all
+    float scale, softcap;
+    const float *q, *k, *v;
+    const int32_t* segments;  // [keys][lanes], or null
+    const float* relative;    // or null
+    ptrdiff_t relative_stride;
+    const int* buckets;
+    float* y;    // [queries][heads * value_dim]
+    float* lse;  // [heads][queries]: log of the sum of exponentials, for backward; may be null
+    float* scratch;  // attention_scratch floats
+};
+
+// Gradients are added to dq, dk, dv (each may be null) and drelative [bucket][head] (may be null).
+struct AttentionBackward {
+    Attention forward;
+    const float* dy;
+    float *dq, *dk, *dv, *drelative;
+};
+
+constexpr int kQueries = 12, kKeys = 32;  // a tile of scores
+constexpr size_t attention_scratch(int queries, int lanes, bool training) {
+    return (size_t(training ? 2 : 1) * kQueries * kKeys + 2 * kQueries + (training ? size_t(queries) : 0)) * size_t(lanes);
+}
+
+// Pairs of each head turned: y (+)= (a cos - sign b sin, b cos + sign a sin); numbers beyond the pairs are copied.
+struct Rotation {
+    int positions, heads, dim, pairs, lanes;
+    bool interleaved;  // pairs (2i, 2i + 1), else (i, i + pairs)
+    const float *cosine, *sine;  // [positions][pairs]
+    float sign;
+    const float* x;
+    float* y;
+    bool accumulate;
+};
+
+// Sums over the rows of a batch, striped by row, for features [first, last) of `units` vectors of `width`; of the
+// last block `lanes` only those below `rows` count. Without dy: sums of x - mean and of its square; with it: sums of
+// dy and of dy * (x - mean). Null mean is 0.
+struct ChannelSums {
+    int width, groups, lanes, rows;
+    const float *x, *dy, *mean;
+    float *first_sum, *second_sum;
+    int first, last;
+};
+
+// y (+)= a[f] * dy + b[f] * (x - mean[f]) + c[f] for `units` vectors of `width` features; null dy leaves a out.
+struct ChannelMap {
+    int width, units, lanes;
+    const float *dy, *x, *a, *b, *mean, *c;
+    float* y;
+    bool accumulate;
+};
+
+// One step of an LSTM over n = size * lanes numbers: gates [4][n] (i, f, g, o) hold what the inputs and the state
+// before give, and become their activations.
+struct LstmStep {
+    size_t n;
+    float* gates;
+    const float* cell_before;  // null: 0
+    float *cell, *tanh_cell, *h;
+};
+
+// dh is complete; dcell holds what the later step gave and becomes what the step before gets; gates' activations
+// become nothing, dgates [4][n] the gradients before them.
+struct LstmBackward {
+    size_t n;
+    const float *gates, *cell_before, *tanh_cell, *dh;
+    float *dcell, *dgates;
+};
 
 // `groups` vectors of `width` features in one slab.
 struct Groups {
@@ -88,6 +179,18 @@ struct Kernels {
     // Sums over rows (striped by row) and groups: out[f] (+)= sum dy * (x - mean) * scale, or sum dy when x is
     // null; mean, scale: [groups] rows of `saved_stride` floats apart, per lane; null mean is 0.
     void (*row_sums)(const struct RowSums&);
+
+    void (*lane_product)(const LaneProduct&);
+    void (*attention_forward)(const Attention&);
+    void (*attention_backward)(const AttentionBackward&);
+    void (*rotate)(const Rotation&);
+    void (*channel_sums)(const ChannelSums&);
+    void (*channel_map)(const ChannelMap&);
+    void (*lstm_forward)(const LstmStep&);
+    void (*lstm_backward)(const LstmBackward&);
+    void (*maximum)(size_t n, const float* x, float* y);  // y = max(x, y)
+    // dx += dy where x is the maximum y that nobody took before (taken 0 or 1).
+    void (*take_maximum)(size_t n, const float* x, const float* y, const float* dy, float* taken, float* dx);
 
     // Losses: `loss` [lanes] += per row, dx (may be null) = or += gradient * scale, for lanes < rows.
     void (*cross_entropy)(const struct LossCall&);

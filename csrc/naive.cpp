@@ -30,6 +30,8 @@ void product_naive(const Product& p, bool fused) {
                     const float* a = p.a + m * p.a_m + (k % p.segment) * p.a_k + (k / p.segment) * p.a_segment;
                     sum = multiply_add(*a, p.b[block * p.b_block + k * p.b_k + n], sum, fused);
                 }
+                if (p.relu && !(sum > 0.0f)) sum = 0.0f;
+                if (p.gate && !(p.gate[c - p.c] > 0.0f)) sum = 0.0f;
                 *c = sum;
             }
 }

@@ -1,14 +1,16 @@
 // The table of primitives, put together from the files ops_*.cpp. There each foo_forward stands beside its
 // foo_backward, and foo_gradients where it has parameters; a row says what the op needs from the plan.
 // `numbers` of a node: leaky_relu slope; elu alpha; layernorm, rmsnorm eps; dropout rate; slice start, stop;
-// select comparison (== != < <= > >= as 0 .. 5), value; input 1 for int32.
+// select comparison (== != < <= > >= as 0 .. 5), value; input 1 for int32; of other ops as their file says.
 
 #include "ops_parts.h"
 
 namespace alexandra {
 
 const Op& find_op(const std::string& name) {
-    for (const std::span<const Op> rows : {dense_ops(), norm_ops(), pointwise_ops(), shape_ops()})
+    for (const std::span<const Op> rows :
+         {dense_ops(), norm_ops(), pointwise_ops(), shape_ops(), attention_ops(), batchnorm_ops(), convolution_ops(),
+          experts_ops(), gate_ops(), matrix_ops(), recurrent_ops()})
         for (const Op& op : rows)
             if (name == op.name) return op;
     throw Error(Status::unsupported, "the native engine has no op '" + name + "'");

@@ -5,6 +5,40 @@
 
 namespace alexandra {
 
+// One sum over rows first .. first + count - 1 of the panels.
+void sum_rows(const Kernels& kernels, const WeightSum& s, ptrdiff_t capacity, int lanes, ptrdiff_t first, int count,
+              std::pair<int, int> range) {
+    const int padded = int(round_up(size_t(s.features), 16)), whole = padded / kPanel;
+    if (count == 0 || range.first == range.second) return;
+    for (const int width : {kPanel, kStripes}) {  // whole panels, then the half one that may be left
+        const bool half = width == kStripes;
+        if (half ? padded % kPanel == 0 : whole == 0) continue;
+        const ptrdiff_t column = half ? ptrdiff_t(whole) * kPanel : 0;
+        kernels.product({
+            .m = range.second - range.first, .n = width, .k = count, .blocks = half ? 1 : whole,
+            .a = s.dy + ptrdiff_t(range.first) * lanes, .a_m = lanes, .a_k = 1,
+            .b = s.panels + column * capacity + first * width, .b_k = width, .b_block = kPanel * capacity,
+            .c = s.out + range.first * s.stride + column, .c_m = s.stride, .c_block = kPanel,
+            .start = nullptr, .accumulate = s.accumulate, .segment = lanes,
+            .a_segment = ptrdiff_t(s.width) * lanes, .relu = false, .gate = nullptr,
+        });
+    }
+}
+
+// Blocks of rows, in each its groups, in each its rows; a block that is not full goes group by group.
+void weight_gradients(const Pass& pass, WeightSum sum, std::pair<int, int> range) {
+    const int lanes = pass.lanes(), rest = sum.groups == 1 ? 0 : pass.rows % lanes;
+    const int full = (pass.rows - rest) * sum.groups;
+    const ptrdiff_t capacity = ptrdiff_t(pass.layout.capacity()) * sum.groups;
+    sum_rows(pass.kernels, sum, capacity, lanes, 0, full, range);
+    sum.dy += ptrdiff_t(full) * sum.width;
+    for (int g = 0; rest && g < sum.groups; ++g) {
+        sum.accumulate = sum.accumulate || full + g > 0;
+        sum_rows(pass.kernels, sum, capacity, lanes, full + ptrdiff_t(g) * lanes, rest, range);
+        sum.dy += ptrdiff_t(sum.width) * lanes;
+    }
+}
+
 namespace {
 
 // --- dense: y = W x + b on the last axis; params W [out][in] and maybe b ------------------------------------
@@ -54,58 +88,15 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
     });
 }
 
-// dW[m0 .. m1) (+)= sum over k of dy[m][k] x[k], k = rows first .. first + count - 1 of the panels; dy lies in
-// runs of `lanes` rows, one run after `width` features.
-struct WeightSum {
-    const float* dy;
-    int width, lanes;
-    const float* panels;
-    ptrdiff_t capacity, first;
-    int count, features;
-    float* out;
-    ptrdiff_t stride;
-    bool accumulate;
-};
-
-void sum_weights(const Kernels& kernels, const WeightSum& s, std::pair<int, int> range) {
-    const int padded = int(round_up(size_t(s.features), 16)), whole = padded / kPanel;
-    if (s.count == 0 || range.first == range.second) return;
-    for (const int width : {kPanel, kStripes}) {  // whole panels, then the half one that may be left
-        const bool half = width == kStripes;
-        if (half ? padded % kPanel == 0 : whole == 0) continue;
-        const ptrdiff_t column = half ? ptrdiff_t(whole) * kPanel : 0;
-        kernels.product({
-            .m = range.second - range.first, .n = width, .k = s.count, .blocks = half ? 1 : whole,
-            .a = s.dy + ptrdiff_t(range.first) * s.lanes, .a_m = s.lanes, .a_k = 1,
-            .b = s.panels + column * s.capacity + s.first * width, .b_k = width, .b_block = kPanel * s.capacity,
-            .c = s.out + range.first * s.stride + column, .c_m = s.stride, .c_block = kPanel,
-            .start = nullptr, .accumulate = s.accumulate, .segment = s.lanes,
-            .a_segment = ptrdiff_t(s.width) * s.lanes, .relu = false, .gate = nullptr,
-        });
-    }
-}
-
-// Blocks of rows, in each its groups, in each its rows; a block that is not full goes group by group.
 void dense_gradients(const Pass& pass, int node, Part part) {
     const Node& y = node_of(pass, node);
-    const Param& w = pass.plan.params[size_t(y.params[0])];
-    const int lanes = pass.lanes(), rest = y.groups == 1 ? 0 : pass.rows % lanes;
-    const int full = (pass.rows - rest) * y.groups;
-    WeightSum sum{
-        .dy = pass.gradient(node, 0), .width = y.width, .lanes = lanes,
-        .panels = pass.saved(pass.flow->panels[size_t(node)]),
-        .capacity = ptrdiff_t(pass.layout.capacity()) * y.groups, .first = 0, .count = full,
-        .features = node_of(pass, y.inputs[0]).width, .out = pass.weight_gradient(y.params[0]), .stride = w.stride,
+    const Node& x = node_of(pass, y.inputs[0]);
+    weight_gradients(pass, {
+        .dy = pass.gradient(node, 0), .panels = pass.saved(pass.flow->panels[size_t(node)]),
+        .groups = y.groups, .width = y.width, .features = x.width, .out = pass.weight_gradient(y.params[0]),
+        .stride = pass.plan.params[size_t(y.params[0])].stride,
         .accumulate = bool(pass.flow->accumulate_params[size_t(node)][0]),
-    };
-    const std::pair<int, int> range = part.of(y.width);
-    sum_weights(pass.kernels, sum, range);
-    for (int g = 0; rest && g < y.groups; ++g) {
-        sum.accumulate = sum.accumulate || full + g > 0;
-        sum.first = full + ptrdiff_t(g) * lanes, sum.count = rest;
-        sum.dy = pass.gradient(node, pass.rows / lanes) + ptrdiff_t(g) * y.width * lanes;
-        sum_weights(pass.kernels, sum, range);
-    }
+    }, part.of(y.width));
     if (y.params.size() > 1) bias_gradients(pass, node, 1, part.of(y.width, kStripes));
 }
 

@@ -9,9 +9,16 @@
 
 namespace alexandra {
 
+std::span<const Op> attention_ops();
+std::span<const Op> batchnorm_ops();
+std::span<const Op> convolution_ops();
 std::span<const Op> dense_ops();
+std::span<const Op> experts_ops();
+std::span<const Op> gate_ops();
+std::span<const Op> matrix_ops();
 std::span<const Op> norm_ops();
 std::span<const Op> pointwise_ops();
+std::span<const Op> recurrent_ops();
 std::span<const Op> shape_ops();
 
 inline size_t saves_nothing(const Plan&, const Node&, bool) { return 0; }
@@ -29,6 +36,20 @@ inline bool accumulates(const Pass& pass, int node, size_t input) {
 }
 
 inline void clear(float* x, size_t n) { std::memset(x, 0, n * sizeof(float)); }
+
+// dW[m][features] (+)= sum over all rows and groups of dy[m] x; x laid out as rows in panels (panels_from_slab at row
+// (block * groups + group) * lanes, capacity * groups rows in all).
+struct WeightSum {
+    const float *dy, *panels;
+    int groups, width, features;  // width: of dy
+    float* out;
+    ptrdiff_t stride;
+    bool accumulate;
+};
+void weight_gradients(const Pass& pass, WeightSum sum, std::pair<int, int> range);
+// The same over rows first .. first + count - 1 of panels that hold `capacity` rows.
+void sum_rows(const Kernels& kernels, const WeightSum& sum, ptrdiff_t capacity, int lanes, ptrdiff_t first, int count,
+              std::pair<int, int> range);
 
 // The gradient of a vector that is added to every row (parameter `which`), for a range of features.
 void bias_gradients(const Pass& pass, int node, size_t which, std::pair<int, int> range);

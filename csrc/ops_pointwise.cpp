@@ -1,4 +1,4 @@
-// Ops that work value by value, and softmax: activations, dropout, add, mul, select.
+// Ops that work value by value, and softmax: activations, scale, dropout, add, mul, select.
 #include "ops_parts.h"
 
 #include <cmath>
@@ -48,6 +48,24 @@ void softmax_backward(const Pass& pass, int node, Blocks blocks) {
         pass.kernels.softmax_backward(groups_of(pass, node), pass.value(node, block), pass.gradient(node, block),
                                       pass.gradient(node_of(pass, node).inputs[0], block),
                                       accumulates(pass, node, 0));
+}
+
+// --- scale: numbers: factor ------------------------------------------------------------------------------------
+
+void scale_forward(const Pass& pass, int node, Blocks blocks) {
+    const Node& y = node_of(pass, node);
+    const float *x = pass.value(y.inputs[0], blocks.first), factor = float(y.numbers[0]);
+    float* out = pass.value(node, blocks.first);
+    for (size_t i = 0, n = pass.slab(node) * size_t(blocks.count()); i < n; ++i) out[i] = factor * x[i];
+}
+
+void scale_backward(const Pass& pass, int node, Blocks blocks) {
+    const Node& y = node_of(pass, node);
+    const float *dy = pass.gradient(node, blocks.first), factor = float(y.numbers[0]);
+    float* dx = pass.gradient(y.inputs[0], blocks.first);
+    const bool accumulate = accumulates(pass, node, 0);
+    for (size_t i = 0, n = pass.slab(node) * size_t(blocks.count()); i < n; ++i)
+        dx[i] = (accumulate ? dx[i] : 0.0f) + factor * dy[i];
 }
 
 // --- dropout: saved are the mask (0 or 1 / (1 - rate)) and the words that it came from ------------------------
@@ -185,7 +203,9 @@ const Op kRows[] = {
     ALEXANDRA_ACTIVATION(sigmoid),
     ALEXANDRA_ACTIVATION(softplus),
     ALEXANDRA_ACTIVATION(tanh),
+    ALEXANDRA_ACTIVATION(gelu_tanh),
     {"softmax", false, saves_nothing, softmax_forward, softmax_backward, nullptr, kOutput},
+    {"scale", false, saves_nothing, scale_forward, scale_backward, nullptr, kNothing},
     {"dropout", false, dropout_saved, dropout_forward, dropout_backward, nullptr, kNothing},
     {"add", false, saves_nothing, add_forward, add_backward, nullptr, kNothing},
     {"mul", false, mul_saved, mul_forward, mul_backward, nullptr, kInputs | kLate},

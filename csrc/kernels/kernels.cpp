@@ -23,6 +23,9 @@ namespace {
 #include "product.inl"
 #include "random.inl"
 #include "unary.inl"
+#include "lane_product.inl"
+#include "attention.inl"
+#include "sequence.inl"
 
 #define ALEXANDRA_QUOTE_(x) #x
 #define ALEXANDRA_QUOTE(x) ALEXANDRA_QUOTE_(x)
@@ -44,6 +47,16 @@ constexpr Kernels kTable = {
     .rmsnorm_forward = rmsnorm_forward,
     .rmsnorm_backward = rmsnorm_backward,
     .row_sums = row_sums,
+    .lane_product = lane_product,
+    .attention_forward = attention_forward,
+    .attention_backward = attention_backward,
+    .rotate = rotate,
+    .channel_sums = channel_sums,
+    .channel_map = channel_map,
+    .lstm_forward = lstm_forward,
+    .lstm_backward = lstm_backward,
+    .maximum = maximum,
+    .take_maximum = take_maximum,
     .cross_entropy = cross_entropy,
     .binary_cross_entropy = binary_cross_entropy,
     .squared_error = squared_error,

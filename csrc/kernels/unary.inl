@@ -55,6 +55,17 @@ struct Tanh {
     }
 };
 
+struct GeluTanh {
+    static V f(V x, float, V* slope) {
+        const V square = x * x, t = vtanh(0.79788456f * x * fma(square, splat(0.044715f), splat(1.0f)));
+        if (slope) {
+            const V inner = 0.79788456f * fma(square, splat(0.134145f), splat(1.0f));
+            *slope = 0.5f * fma(x * fnma(t, t, splat(1.0f)), inner, 1.0f + t);
+        }
+        return 0.5f * x * (1.0f + t);
+    }
+};
+
 template <typename F>
 static void map(size_t n, const float* x, float* y, float* slope, float a) {
     if (slope)
@@ -70,7 +81,7 @@ static void map(size_t n, const float* x, float* y, float* slope, float a) {
 static void unary(Unary kind, size_t n, const float* x, float* y, float* slope, float a) {
     typedef void (*Function)(size_t, const float*, float*, float*, float);
     static constexpr Function table[] = {map<Relu>, map<LeakyRelu>, map<Elu>,      map<Gelu>,
-                                         map<Silu>, map<Sigmoid>,   map<Softplus>, map<Tanh>};
+                                         map<Silu>, map<Sigmoid>,   map<Softplus>, map<Tanh>, map<GeluTanh>};
     table[static_cast<int>(kind)](n, x, y, slope, a);
 }
 
