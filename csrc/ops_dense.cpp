@@ -71,7 +71,7 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
     const Param& w = pass.plan.params[size_t(y.params[0])];
     const int lanes = pass.lanes();
     const ptrdiff_t capacity = ptrdiff_t(pass.layout.capacity()) * y.groups;
-    if (pass.flow->panels[size_t(node)] == node && pass.flow->learns[size_t(node)])
+    if (pass.flow->panels[size_t(node)] == node)
         for (int unit = blocks.first * y.groups; unit < blocks.last * y.groups; ++unit)
             pass.kernels.panels_from_slab(x.width, lanes, unit * lanes,
                                           pass.value(y.inputs[0], 0) + ptrdiff_t(unit) * x.width * lanes,
@@ -91,13 +91,14 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
 void dense_gradients(const Pass& pass, int node, Part part) {
     const Node& y = node_of(pass, node);
     const Node& x = node_of(pass, y.inputs[0]);
-    weight_gradients(pass, {
+    const Param& w = pass.plan.params[size_t(y.params[0])];
+    if (w.learns()) weight_gradients(pass, {
         .dy = pass.gradient(node, 0), .panels = pass.saved(pass.flow->panels[size_t(node)]),
         .groups = y.groups, .width = y.width, .features = x.width, .out = pass.weight_gradient(y.params[0]),
-        .stride = pass.plan.params[size_t(y.params[0])].stride,
-        .accumulate = bool(pass.flow->accumulate_params[size_t(node)][0]),
+        .stride = w.stride, .accumulate = bool(pass.flow->accumulate_params[size_t(node)][0]),
     }, part.of(y.width));
-    if (y.params.size() > 1) bias_gradients(pass, node, 1, part.of(y.width, kStripes));
+    if (y.params.size() > 1 && pass.plan.params[size_t(y.params[1])].learns())
+        bias_gradients(pass, node, 1, part.of(y.width, kStripes));
 }
 
 // --- embedding: rows of a table; param [vocab][size] --------------------------------------------------------

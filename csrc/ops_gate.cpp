@@ -58,7 +58,8 @@ void add_noise(const Pass& pass, int node, int block, const Gate& gate, const Sa
     const size_t n = gate.values() * size_t(pass.lanes());
     const Stream& stream = pass.dropout[node];
     uint32_t* words = reinterpret_cast<uint32_t*>(s.words);
-    pass.kernels.philox_words(stream.key, stream.nonce, pass.step, uint64_t(block) * n, n, words);
+    const uint64_t start = uint64_t(pass.first_row) * gate.values() + uint64_t(block) * n;
+    pass.kernels.philox_words(stream.key, stream.nonce, pass.step, start, n, words);
     for (int lane = 0; lane < pass.lanes(); ++lane)
         for (size_t f = 0; f < gate.values(); ++f) {
             const double uniform = double(words[size_t(lane) * gate.values() + f] >> 8) / 16777216.0;

@@ -226,7 +226,8 @@ Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
         backward[i] = !(node.in_place && gated[i]);  // gated: by the dense that reads it
         if (node.in_place) continue;
         for (int param : node.params) learns[i] = learns[i] || plan.params[size_t(param)].learns();
-        if (learns[i] && std::string(node.op->name) == "dense") share_panels(plan, int(i));
+        if (std::string(node.op->name) == "dense" && plan.params[size_t(node.params[0])].learns())
+            share_panels(plan, int(i));
         for (int param : node.params) {
             accumulate_params[i].push_back(touched[size_t(param)]);
             touched[size_t(param)] = 1;

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from alexandra.backends.bind import bind
-from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.backends.onnx import export
 from alexandra.backends.reference import ReferenceModel
 from alexandra.ir.check import make_graph
@@ -328,7 +327,6 @@ def test_reference_gradients_equal_finite_differences(op: str, shape: Shape) -> 
 @pytest.mark.parametrize(("op", "shape"), GRID)
 def test_forward_and_backward_equal_the_reference(other: str, op: str, shape: Shape) -> None:
     for graph in ROWS[op](shape):
-        skip_unsupported(graph, UNSUPPORTED if other == "native" else (), other)
         inputs, targets, weights = data_for(graph, ROW_COUNTS.get(shape, 3))
         assert_parity(other, graph, weights, inputs, targets, MSE())
 

@@ -12,10 +12,8 @@ from typing import cast
 
 from alexandra.backends.base import Model
 from alexandra.backends.foreign import refuse_foreign
-from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.errors import BackendError, missing_extra, suggest
 from alexandra.ir.check import auto_nodes, verify
-from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet, initialise
 
@@ -45,7 +43,7 @@ def bind(
     Raises BackendError for an unknown or unavailable backend and for a graph with sizes left open,
     MissingExtraError where a backend's extra is not installed, WeightsError for weights of another graph.
     """
-    name = _automatic(graph) if backend == "auto" else backend
+    name = _automatic() if backend == "auto" else backend
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {backend!r}", hint=suggest(backend, [*BACKENDS, "auto"]))
     if threads < 1:
@@ -81,21 +79,13 @@ def _load(name: str) -> Callable[..., Model]:
     return cast(Callable[..., Model], getattr(import_module(module), attribute))
 
 
-def _automatic(graph: Graph) -> str:
+def _automatic() -> str:
     """The backend that "auto" means here; a fallback is said once."""
-    reason = available("native") or _lacking(graph)
+    reason = available("native")
     if not reason:
         return "native"
-    if not available("torch") and _lacking(graph):
-        return "torch"
     _warn(reason)
     return "reference"
-
-
-def _lacking(graph: Graph) -> str:
-    """ "" when the engine has every op of `graph`, else the reason why not."""
-    lacking = sorted({node.op for node in primitives(graph).nodes} & set(UNSUPPORTED)) if UNSUPPORTED else []
-    return f"the native engine has no {', '.join(lacking)}" if lacking else ""
 
 
 @cache

@@ -10,26 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from alexandra import _native
-from alexandra.backends.admit import Admission, check_fed, check_program, check_state, refuse_ops, trained_names
+from alexandra.backends.admit import Admission, check_fed, check_program, check_state, trained_names
 from alexandra.backends.base import Progress
+from alexandra.backends.native_nodes import NodeTuple, axes, node_tuples
 from alexandra.backends.native_program import LossTuple, given_gradients, kept_by, losses_of, settings_of
-from alexandra.backends.native_unsupported import UNSUPPORTED
 from alexandra.backends.stopping import BEST, STATE
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer, param_specs
-from alexandra.ir.graph import Graph, Node, TensorType
-from alexandra.ir.ops import COMPARISONS, OPS
+from alexandra.ir.graph import Graph, TensorType
 from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import MSE, SGD, Objective, Program
 
 Arrays = dict[str, np.ndarray]
-NodeTuple = tuple[str, str, list[int], list[int], list[int], list[float]]
 
 PLANNED_ROWS = 128  # of inference: more rows run in chunks
 _MOMENTS = ("m", "v")
@@ -63,7 +60,6 @@ class NativeModel:
     ) -> None:
         self.graph = graph
         self.admission = Admission(graph)
-        refuse_ops(self.admission.primitive, UNSUPPORTED, self.backend)
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
         with _engine_errors():
             specs = [(n, list(s), n not in self.admission.untrained) for n, s in self._shapes.items()]
@@ -114,7 +110,7 @@ class NativeModel:
         arrays, rows = self.admission.inputs(inputs)
         graph, types = self.admission.plan(arrays)
         outputs = {
-            node.name: np.empty((rows, *_numbers(types[node.name])), np.float32)
+            node.name: np.empty((rows, *axes(types[node.name])), np.float32)
             for node in graph.nodes
             if node.op == "output"
         }
@@ -179,8 +175,7 @@ class NativeModel:
         graph, types = self.admission.plan(arrays)
         losses = losses_of(wanted, program.objective, self.admission.heads, _index(graph))
         self._own()
-        drops = any(node.op == "dropout" for node in graph.nodes)
-        settings = settings_of(program, [node.name for node in graph.nodes] if drops else [])
+        settings = settings_of(program, graph)
         settings.checkpoint = self._checkpoint
         learned = self._learned(program.frozen)
         settings.set_wishes(self._held(learned), [], False)
@@ -233,7 +228,7 @@ class NativeModel:
         self._own()
         learned = self._learned(frozen)
         rows = len(next(iter(arrays.values())))
-        settings = settings_of(Program(MSE(), SGD(), batch_size=max(1, rows), shuffle=False), [])
+        settings = settings_of(Program(MSE(), SGD(), batch_size=max(1, rows), shuffle=False), None)
         settings.checkpoint = self._checkpoint
         settings.set_wishes(self._held(learned), [loss[1] for loss in losses] if through else [], through)
         data = _inputs(graph, arrays)
@@ -280,9 +275,7 @@ class NativeModel:
         return self._networks[graph.spec_hash].network
 
     def _nodes(self, graph: Graph, types: Mapping[str, TensorType]) -> list[NodeTuple]:
-        index = _index(graph)
-        params = {name: i for i, name in enumerate(self._shapes)}
-        return [_node(node, types, index, params) for node in graph.nodes]
+        return node_tuples(graph, types, {name: i for i, name in enumerate(self._shapes)})
 
     def _empty(self, names: Iterable[str] | None = None) -> Arrays:
         return {name: np.empty(self._shapes[name], np.float32) for name in (self._shapes if names is None else names)}
@@ -393,39 +386,3 @@ def _index(graph: Graph) -> dict[str, int]:
 def _inputs(graph: Graph, arrays: Arrays) -> list[np.ndarray]:
     """The inputs in the order of the plan."""
     return [arrays[node.name] for node in graph.nodes if node.op == "input"]
-
-
-def _node(
-    node: Node, types: Mapping[str, TensorType], index: Mapping[str, int], params: Mapping[str, int]
-) -> NodeTuple:
-    """What the engine knows of a primitive: name, op, inputs, shape, parameters, numbers (see csrc/ops.cpp)."""
-    own = OPS[node.op].params(node.attrs, [types[name] for name in node.inputs]) if node.op != "output" else {}
-    return (
-        node.name,
-        node.op,
-        [index[name] for name in node.inputs],
-        list(_numbers(types[node.name])),
-        [params[f"{node.owner}.{suffix}"] for suffix in own],
-        _attributes(node),
-    )
-
-
-def _attributes(node: Node) -> list[float]:
-    if node.op == "input":
-        return [float(node.attrs["dtype"] == "int32")]
-    if node.op == "select":
-        return [float(COMPARISONS.index(str(node.attrs["cmp"]))), _number(node, "value")]
-    names = {"leaky_relu": ["slope"], "elu": ["alpha"], "slice": ["start", "stop"], "dropout": ["rate"]}
-    names |= {"layernorm": ["eps"], "rmsnorm": ["eps"]}
-    return [_number(node, name) for name in names.get(node.op, [])]
-
-
-def _number(node: Node, name: str) -> float:
-    value = node.attrs[name]
-    assert isinstance(value, int | float)
-    return float(value)
-
-
-def _numbers(given: TensorType) -> tuple[int, ...]:
-    assert all(isinstance(dim, int) for dim in given.shape) and prod(map(int, given.shape)) > 0
-    return tuple(int(dim) for dim in given.shape)

@@ -13,6 +13,8 @@ import numpy as np
 
 from alexandra import _native
 from alexandra.backends.admit import WEIGHTS
+from alexandra.backends.noise import noisy
+from alexandra.ir.graph import Graph
 from alexandra.objectives.spec import KL, MSE, SGD, AdamW, EarlyStop, Objective, Program, WeightedCrossEntropy
 from alexandra.rng import derive
 
@@ -56,8 +58,8 @@ def kept_by(losses: Sequence[LossTuple]) -> list[np.ndarray]:
     return [array for loss in losses for array in loss[4:] if isinstance(array, np.ndarray)]
 
 
-def settings_of(program: Program, dropouts: Sequence[str]) -> Any:
-    """`program` in numbers; `dropouts` are all node names in plan order, or none where dropout is off."""
+def settings_of(program: Program, noise: Graph | None) -> Any:
+    """`program` in numbers; `noise`: the planned graph whose dropouts and jitters are on."""
     settings, rule, schedule = _native.Program(), program.optimizer, program.schedule
     settings.set_optimizer(0 if isinstance(rule, SGD) else 2 if isinstance(rule, AdamW) else 1)
     settings.lr, settings.weight_decay = rule.lr, rule.weight_decay
@@ -81,7 +83,7 @@ def settings_of(program: Program, dropouts: Sequence[str]) -> Any:
         settings.set_stop(stop.every, stop.patience, stop.min_delta, stop.restore_best)
     order = derive(program.seed, "shuffle")
     settings.set_order(order.key, order.nonce)
-    for name in dropouts:
-        stream = derive(program.seed, "dropout", name)
+    for node in noise.nodes if noise is not None and noisy(noise) else ():
+        stream = derive(program.seed, "jitter" if node.op == "top_k_gate" else "dropout", node.name)
         settings.add_dropout(stream.key, stream.nonce)
     return settings
