@@ -27,6 +27,7 @@ using namespace nb::literals;
 namespace alexandra {
 
 void bind_testing(nb::module_& m);  // testing.cpp
+void bind_lexicon(nb::module_& m);  // lexicon.cpp
 
 namespace {
 
@@ -351,4 +352,5 @@ NB_MODULE(_native, m) {
     bind_engine(m);
     bind_trainer(m);
     bind_testing(m);
+    bind_lexicon(m);
 }

@@ -253,9 +253,7 @@ def _mapped(data: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     for name, spec in sorted(header.items(), key=lambda item: (item[1]["data_offsets"], item[0])):
         (begin, stop), shape = spec["data_offsets"], tuple(spec["shape"])
         if begin != end or not begin <= stop <= len(body):
-            raise ValueError(
-                f"tensor {name!r} lies at {begin} to {stop} of {len(body)}, not from {end}"
-            )
+            raise ValueError(f"tensor {name!r} lies at {begin} to {stop} of {len(body)}, not from {end}")
         if spec["dtype"] != "F32":
             raise ValueError(f"tensor {name!r} has type {spec['dtype']}; only F32 can be mapped")
         views[name], end = body[begin:stop].view(np.float32).reshape(shape), stop

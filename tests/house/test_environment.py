@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {
+    "faiss": "faiss-cpu",
     "sklearn": "scikit-learn",
     "google": "protobuf",
     "grpc": "grpcio",

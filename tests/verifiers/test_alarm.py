@@ -27,8 +27,8 @@ def test_it_is_silent_when_they_do_not_part(reward: float, check: float) -> None
 
 
 def test_noise_rings_less_often_than_stated() -> None:
-    rings = sum(reward_hacking(course(0.05, s), course(0.0, s + 1000), window=40).ringing for s in range(300))
-    assert rings / 300 <= 0.02
+    rings = sum(reward_hacking(course(0.05, s), course(0.0, s + 1000), window=40).ringing for s in range(100))
+    assert rings / 100 <= 0.03
 
 
 def test_the_trend_is_kendalls() -> None:

@@ -239,7 +239,7 @@ DOMAIN_OF_KIND = {
 }
 CONTEXT = (
     "domain", "stance", "stakes", "prompt", "passages", "passage", "required", "forbidden", "format", "language",
-    "sentiment", "corpus", "topic", "archive", "history", "claimed", "metric", "seed", "threshold",
+    "sentiment", "corpus", "topic", "archive", "history", "axioms", "claimed", "metric", "seed", "threshold",
 )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""The framework `empirical` on labelled outcomes: is the model as good as claimed, and better than chance?
+"""The framework `empirical`: is it true, and is a model as good as claimed and better than chance?
 
-It recomputes metric and interval from the per-item outcomes and never reads a number that came with the claim, except
-`claimed`, which it refutes when the interval lies below it. Chance is the same model with the answers shuffled among
-the items (a permutation test; for two-class roc_auc the exact variance of Mann and Whitney 1947). Not better than
-chance, or refuted: score 0, and as a hard verifier a veto.
+Exact maths, solvers, proofs, queries and executed tests. On labelled outcomes it recomputes metric and interval from
+the per-item outcomes and never reads a number that came with the claim, except `claimed`, which it refutes when the
+interval lies below it. Chance is the same model with the answers shuffled among the items (a permutation test; for
+two-class roc_auc the exact variance of Mann and Whitney 1947). Not better than chance, or refuted: score 0 and a veto.
 """
 
 from __future__ import annotations
@@ -22,14 +22,40 @@ from alexandra.records import Claim, Evidence, Interval, Outcomes, Verdict
 from alexandra.rng import derive
 from alexandra.statistics import interval
 from alexandra.verifiers.base import FunctionVerifier, claim_hash
+from alexandra.verifiers.framework import Framework
+from alexandra.verifiers.tool import Tool
 
 VERSION = "1"
 PERMUTATIONS = 199
 MIN_PER_CLASS = 5
 
 
-def empirical(metric: str = "", min_rows: int = 30, alpha: float = 0.01) -> FunctionVerifier:
-    """Claims of kind "outcomes"; their context may hold `metric`, `seed` and `claimed`.
+QUESTION = "is it true against facts, execution or data?"
+
+
+def tools() -> tuple[Tool, ...]:
+    """The framework's tools, by what they read."""
+    from alexandra.verifiers.tools import (
+        code_tests,
+        coq,
+        cvc5_arithmetic,
+        duckdb_tables,
+        exact_maths,
+        lean,
+        metamath,
+        oxigraph,
+        z3_arithmetic,
+    )
+
+    modules = (
+        exact_maths, z3_arithmetic, cvc5_arithmetic, coq, metamath, lean, duckdb_tables, oxigraph, code_tests,
+    )  # fmt: skip
+    return tuple(module.TOOL for module in modules)
+
+
+def empirical(metric: str = "", min_rows: int = 30, alpha: float = 0.01) -> Framework:
+    """Every kind of claim that a tool of it decides, and claims of kind "outcomes", which the parameters are about;
+    their context may hold `metric`, `seed` and `claimed`.
 
     `metric`: what to measure when the context does not say (else roc_auc for two classes, accuracy for more, rmse).
     Abstains under `min_rows` rows, or when fewer than two classes have 5 rows. The score is the metric itself where
@@ -41,7 +67,8 @@ def empirical(metric: str = "", min_rows: int = 30, alpha: float = 0.01) -> Func
     if not 1 / (PERMUTATIONS + 1) <= alpha < 1:
         raise VerifierError(f"empirical: alpha={alpha!r} must lie from {1 / (PERMUTATIONS + 1):g} to below 1")
     judge = partial(_judge, name=metric, min_rows=min_rows, alpha=alpha)
-    return FunctionVerifier("empirical", judge, hard=True, version=VERSION)
+    outcomes = FunctionVerifier("empirical", judge, hard=True, version=VERSION)
+    return Framework("empirical", QUESTION, tools, outcomes=outcomes)
 
 
 def _judge(claim: Claim, *, name: str, min_rows: int, alpha: float) -> Verdict:

@@ -19,13 +19,34 @@ from alexandra.errors import MissingExtraError, VerifierError, suggest
 from alexandra.records import EMPTY
 from alexandra.storage import content_hash
 from alexandra.verifiers.base import FunctionVerifier, Verifier, wrap
+from alexandra.verifiers.consistency import consistency
+from alexandra.verifiers.contextual import contextual
 from alexandra.verifiers.empirical import empirical
-from alexandra.verifiers.power_dynamics import power_dynamics
+from alexandra.verifiers.evolution import evolution
+from alexandra.verifiers.framework import Ask, Framework, ask_directly
+from alexandra.verifiers.power_dynamics import over_claims, power_dynamics
+from alexandra.verifiers.tool import Tool
+from alexandra.verifiers.utility import utility
 
 FRAMEWORKS: dict[str, Callable[..., Verifier]] = {
     "empirical": empirical,
+    "contextual": contextual,
+    "consistency": consistency,
     "power_dynamics": power_dynamics,
+    "utility": utility,
+    "evolution": evolution,
 }
+
+
+def six(ask: Ask = ask_directly) -> list[Framework]:
+    """All six frameworks over claims, their tools asked through `ask`."""
+    made = (empirical(), contextual(), consistency(), over_claims(), utility(), evolution())
+    return [replace(one, ask=ask) for one in made]
+
+
+def toolbox() -> dict[str, Tool]:
+    """Every tool of every framework by its name."""
+    return {tool.name: tool for framework in six() for tool in framework.tools()}
 
 
 def load(name: str, params: Mapping[str, Any] = EMPTY, folder: Path | None = None) -> Verifier:

@@ -1,4 +1,6 @@
-"""The framework `power_dynamics`: who is favoured? Differences between the groups of a column, with intervals.
+"""The framework `power_dynamics`: who is favoured? Differences between groups, swaps, influence, lexica.
+
+On outcomes, the differences between the groups of a column, with intervals:
 
 selection: share called positive; tpr: share of positives called positive; equalized_odds: the larger of the gaps in
 tpr and in the false positive rate; auc: ranking within each group. A gap is the largest difference between two
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
@@ -23,6 +26,8 @@ from alexandra.metrics import metric, positive_index, positive_scores, threshold
 from alexandra.records import Claim, Evidence, Interval, Outcomes, Verdict
 from alexandra.statistics import CONFIDENCE, interval, take, wilson
 from alexandra.verifiers.base import FunctionVerifier, claim_hash
+from alexandra.verifiers.framework import Framework
+from alexandra.verifiers.tool import Tool
 
 VERSION = "1"
 MIN_ROWS = 100
@@ -32,13 +37,29 @@ LISTED = 8
 Rates = dict[str, Interval]
 
 
+QUESTION = "who is favoured or harmed?"
+
+
+def tools() -> tuple[Tool, ...]:
+    """The framework's tools, by what they read."""
+    from alexandra.verifiers.tools import influence, lexicon, perspectives, swap_invariance
+
+    return tuple(module.TOOL for module in (swap_invariance, influence, perspectives, lexicon))
+
+
+def over_claims() -> Framework:
+    """The framework without a column of groups: every kind of claim but outcomes."""
+    return Framework("power_dynamics", QUESTION, tools)
+
+
 def power_dynamics(
     groups: str | Sequence[str] = (),
     of: str = "equalized_odds",
     threshold: float | None = None,
     min_rows: int = MIN_ROWS,
-) -> FunctionVerifier:
-    """Claims of kind "outcomes" of two-class tasks, whose `columns` hold the columns named in `groups`.
+) -> Framework:
+    """Claims of kind "outcomes" of two-class tasks, whose `columns` hold the columns named in `groups`, and what the
+    framework's tools read.
 
     Facts: gap(COLUMN, of=...) for all four kinds where enough rows exist; the score is 1 minus the largest gap `of`
     over the columns. The threshold is `threshold`, else the context's `threshold`, else that of its `metric`, else 0.5.
@@ -53,7 +74,7 @@ def power_dynamics(
     if min_rows < 2:
         raise VerifierError(f"power_dynamics: min_rows={min_rows!r} must be at least 2")
     judge = partial(_judge, columns=columns, of=of, threshold=threshold, min_rows=min_rows)
-    return FunctionVerifier("power_dynamics", judge, version=VERSION)
+    return replace(over_claims(), outcomes=FunctionVerifier("power_dynamics", judge, version=VERSION))
 
 
 def _judge(claim: Claim, *, columns: tuple[str, ...], of: str, threshold: float | None, min_rows: int) -> Verdict:

@@ -134,4 +134,4 @@ def test_a_start_takes_milliseconds(sandbox: Sandbox) -> None:
         began = time.perf_counter()
         assert sandbox.run("pass").ok
         times.append(time.perf_counter() - began)
-    assert min(times) < 0.05
+    assert min(times) < 0.2  # 12 ms on a machine that has a core for it: benchmarks/verifiers.py

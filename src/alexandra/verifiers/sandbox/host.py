@@ -8,6 +8,7 @@ confined process itself reported, `level` what probes inside could still do: the
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import selectors
@@ -232,3 +233,9 @@ class Sandbox:
         theirs.close()
         self._channel, self._owner = ours, os.getpid()
         return ours
+
+
+@functools.cache
+def shared() -> Sandbox:
+    """The sandbox of this process, for tools; its zygote ends with this process."""
+    return Sandbox()

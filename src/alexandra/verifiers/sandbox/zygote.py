@@ -34,7 +34,7 @@ HEADER = struct.Struct("<I")
 NOBODY = 61337
 WORK = "/work"
 PLACES = ("/mnt", "/media", "/srv", "/tmp")  # one of them gets the new root mounted over it, unseen outside
-SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives")
+SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/ocamlfind.conf")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 ISOLATED = (
     ("mounts", linux.NEW_MOUNTS), ("processes", linux.NEW_PIDS), ("network", linux.NEW_NET),
@@ -111,7 +111,12 @@ def _build_root(folders: list[str]) -> None:
             continue
         if os.path.exists(target):
             continue
-        os.makedirs(target, mode=0o755)
+        if os.path.isfile(path):
+            os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+            with open(target, "w"):
+                pass
+        else:
+            os.makedirs(target, mode=0o755)
         linux.bind_read_only(os.path.realpath(path), target)
     os.makedirs(root + "/dev")
     for device in DEVICES:

@@ -1,0 +1,25 @@
+"""The framework `evolution`: does it hold up over time and under attack, and is it new?
+
+Track record, drift, novelty,
+robustness to rewording, and two adversarial searches for a counterexample.
+"""
+
+from __future__ import annotations
+
+from alexandra.verifiers.framework import Framework
+from alexandra.verifiers.tool import Tool
+
+QUESTION = "does it hold up over time and under attack, and is it new?"
+
+
+def tools() -> tuple[Tool, ...]:
+    """The framework's tools, by what they read."""
+    from alexandra.verifiers.tools import deap_search, drift, jax_search, novelty, robustness, track_record
+
+    modules = (track_record, drift, novelty, robustness, deap_search, jax_search)
+    return tuple(module.TOOL for module in modules)
+
+
+def evolution() -> Framework:
+    """Every kind of claim that one of its tools reads."""
+    return Framework("evolution", QUESTION, tools)
