@@ -28,6 +28,7 @@ namespace alexandra {
 
 void bind_testing(nb::module_& m);  // testing.cpp
 void bind_lexicon(nb::module_& m);  // lexicon.cpp
+void bind_data(nb::module_& m);     // module_data.cpp
 
 namespace {
 
@@ -353,4 +354,5 @@ NB_MODULE(_native, m) {
     bind_trainer(m);
     bind_testing(m);
     bind_lexicon(m);
+    bind_data(m);
 }

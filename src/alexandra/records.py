@@ -1,4 +1,4 @@
-"""The nouns that flow between the parts, frozen: Claim, Verdict, Outcomes, Interval, Scorecard.
+"""The nouns that flow between the parts, frozen: Document, Claim, Verdict, Outcomes, Interval, Scorecard.
 
 Nothing here computes; metrics.py and statistics.py do. Arrays inside a record are never written to.
 """
@@ -13,6 +13,23 @@ from typing import Any
 import numpy as np
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text on its way from a source to training tokens.
+
+    id        names it in its source: the file and the place in it; unique within a run
+    source    the source's name in the recipe, which the mixture goes by
+    kind      "prose", "html" (not extracted yet), "code" or "chat": cleaning treats them differently
+    metadata  what the source said of it (url, language, licence, label), plain JSON values
+    """
+
+    text: str
+    id: str
+    source: str = ""
+    kind: str = "prose"
+    metadata: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True)
