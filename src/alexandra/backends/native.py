@@ -178,7 +178,7 @@ class NativeModel:
         settings = settings_of(program, graph)
         settings.checkpoint = self._checkpoint
         learned = self._learned(program.frozen)
-        settings.set_wishes(self._held(learned), [], False)
+        settings.set_wishes(self._held(program.frozen), [], False)
         data = _inputs(graph, arrays)
         with _engine_errors():
             trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses, evaluator)
@@ -230,7 +230,7 @@ class NativeModel:
         rows = len(next(iter(arrays.values())))
         settings = settings_of(Program(MSE(), SGD(), batch_size=max(1, rows), shuffle=False), None)
         settings.checkpoint = self._checkpoint
-        settings.set_wishes(self._held(learned), [loss[1] for loss in losses] if through else [], through)
+        settings.set_wishes(self._held(frozen), [loss[1] for loss in losses] if through else [], through)
         data = _inputs(graph, arrays)
         with _engine_errors():
             trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses)
@@ -259,8 +259,10 @@ class NativeModel:
         """The parameters that have a gradient, in the graph's order."""
         return [name for name in trained_names(frozen, self._shapes) if name not in self.admission.untrained]
 
-    def _held(self, learned: Sequence[str]) -> list[int]:
-        return [i for i, name in enumerate(self._shapes) if name not in set(learned)]
+    def _held(self, frozen: Sequence[str]) -> list[int]:
+        """The numbers of what keeps its values; running statistics and the like follow the batches unless frozen."""
+        moving = set(trained_names(frozen, self._shapes))
+        return [i for i, name in enumerate(self._shapes) if name not in moving]
 
     def _count(self, trainer: Any) -> None:
         self._training |= {"arena": 4 * trainer.arena_floats, "gradients": 4 * trainer.gradient_floats}
