@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alexandra import curriculum, maths
     from alexandra.api.foreign import register
     from alexandra.api.operations import evaluate, load, solve, verify
+    from alexandra.backends import huggingface
     from alexandra.backends.foreign import wrap
     from alexandra.errors import (
         AbstainError,
@@ -72,6 +73,7 @@ __all__ = [
     "compile",
     "curriculum",
     "evaluate",
+    "huggingface",
     "load",
     "maths",
     "net",
@@ -109,6 +111,7 @@ _SURFACE = {
     "compile": "lang.nureon:compile_network",
     "curriculum": "curriculum:",
     "evaluate": "api.operations:evaluate",
+    "huggingface": "backends.huggingface:",
     "load": "api.operations:load",
     "maths": "maths:",
     "net": "ir.build:",

@@ -16,8 +16,18 @@ MAY_REACH_TORCH = {"nn", "backends", "objectives", "continual", "train", "evolve
 # Files inside those that must stay torch-free all the same: the light core runs the main job on them.
 TORCH_FREE_FILES = {
     "backends": {
-        "admit", "base", "bind", "foreign", "foreign_estimator", "native", "native_program", "onnx", "reference",
-        "stopping", "trust",
+        "admit",
+        "base",
+        "bind",
+        "foreign",
+        "foreign_estimator",
+        "huggingface",
+        "native",
+        "native_program",
+        "onnx",
+        "reference",
+        "stopping",
+        "trust",
     },
     "objectives": {"advantages", "policy", "preference", "spec", "tokens"},
 }

@@ -84,7 +84,12 @@ def test_the_list_the_table_and_the_types_agree() -> None:
         for alias in node.names:
             typed[alias.asname or alias.name] = f"{node.module.removeprefix('alexandra.')}:{alias.name}"
     table = dict(alexandra._SURFACE)
-    table |= {"net": "ir:build", "maths": "alexandra:maths", "curriculum": "alexandra:curriculum"}
+    table |= {
+        "huggingface": "backends:huggingface",
+        "net": "ir:build",
+        "maths": "alexandra:maths",
+        "curriculum": "alexandra:curriculum",
+    }
     assert typed == table
     assert set(alexandra.__all__) == set(table) | {"__version__"}
     assert alexandra.__all__ == sorted(alexandra.__all__)

@@ -58,9 +58,10 @@ class GraphModule(nn.Module):
         if self.checkpointed and torch.is_grad_enabled() and now.cache is None:
             return self._values_again(inputs, now, self._outputs if keep is None else keep)
         values: dict[str, Tensor] = dict(now.cache.fixed) if now.cache else {}
+        skipped = now.cache.skipped if now.cache else frozenset()
         for at, node in enumerate(self.primitive.nodes):
-            if node.name not in values:
-                values[node.name] = self._value(node, values, inputs, now)
+            if node.name not in values and node.name not in skipped:
+                values[node.name] = self.value(node, values, inputs, now)
             if keep is not None:
                 for name in {*node.inputs, node.name}:
                     if self._last.get(name, -1) <= at and name not in keep:
@@ -77,7 +78,8 @@ class GraphModule(nn.Module):
         owner, _, suffix = name.rpartition(".")
         return self.owner(owner).get_parameter(suffix)
 
-    def _value(self, node: Node, values: Mapping[str, Tensor], inputs: Mapping[str, Tensor], now: Pass) -> Tensor:
+    def value(self, node: Node, values: Mapping[str, Tensor], inputs: Mapping[str, Tensor], now: Pass) -> Tensor:
+        """The value of one node, given those that it reads."""
         if node.op == "input":
             return inputs[node.name]
         given = tuple(values[name] for name in node.inputs)
@@ -110,7 +112,7 @@ class GraphModule(nn.Module):
                 local = dict(zip(names, tensors, strict=True))
                 inner = Pass(now.training, now.noisy, now.masks, moved=dict(now.moved))
                 for node in segment:
-                    local[node.name] = self._value(node, local, inputs, inner)
+                    local[node.name] = self.value(node, local, inputs, inner)
                 return {name: local[name] for name in wanted}, inner.losses, inner.moved
 
             outs, losses, moved = checkpoint(run, *(values[name] for name in read), use_reentrant=False)

@@ -19,12 +19,14 @@ Masks = Mapping[str, Tensor]  # node -> what it multiplies by: a dropout's mask,
 class Cache:
     """Keys and values by sdpa node, [rows, positions, width], of the `length` positions that were read so far.
 
-    `fixed` holds values that do not change from call to call: an encoder's, by node.
+    `fixed` holds values that do not change from call to call (an encoder's, by node); `skipped` are the nodes that
+    need no value any more, because only fixed ones read them.
     """
 
     length: int = 0
     held: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     fixed: dict[str, Tensor] = field(default_factory=dict)
+    skipped: frozenset[str] = frozenset()
 
     def append(self, node: str, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values of `node`, the new ones last."""
