@@ -72,7 +72,9 @@ GRAPHS = {
     "segments": in_segments(),
     "transformer": transformer(),
     "experts": sequence(Node("s", "moe", ("d",), EXPERTS | {"top_k": 2, "hidden": 20})),
-    "sparse": sequence(Node("s", "moe", ("d",), EXPERTS | {"top_k": 1, "gated": False, "score": "sigmoid", "capacity": 1.0})),
+    "sparse": sequence(
+        Node("s", "moe", ("d",), EXPERTS | {"top_k": 1, "gated": False, "score": "sigmoid", "capacity": 1.0})
+    ),
     "conv": image(Node("s", "conv2d", ("d",), {"size": 35, "kernel": 3})),
     "conv in groups": image(Node("s", "conv2d", ("d",), {"size": 12, "kernel": (3, 2), "groups": 3, "dilation": 2})),
     "conv in steps": image(Node("s", "conv2d", ("d",), {"size": 17, "kernel": 4, "stride": (2, 3), "padding": 1})),
