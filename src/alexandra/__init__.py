@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alexandra import curriculum, maths
+    from alexandra import curriculum, maths, train
     from alexandra.api.foreign import register
     from alexandra.api.operations import evaluate, load, solve, verify
     from alexandra.backends import huggingface
@@ -79,6 +79,7 @@ __all__ = [
     "net",
     "register",
     "solve",
+    "train",
     "verify",
     "wrap",
 ]
@@ -117,6 +118,7 @@ _SURFACE = {
     "net": "ir.build:",
     "register": "api.foreign:register",
     "solve": "api.operations:solve",
+    "train": "train:",
     "verify": "api.operations:verify",
     "wrap": "backends.foreign:wrap",
 }

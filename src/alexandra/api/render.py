@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -295,4 +295,14 @@ def _grid(*titles: str) -> RichTable:
     table = RichTable(box=None, pad_edge=False)
     for title in titles:
         table.add_column(title)
+    return table
+
+
+def records(rows: Sequence[Mapping[str, object]]) -> RichTable:
+    """Plain records as a table; a number with four digits."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = _grid(*names)
+    for row in rows:
+        cells = (row.get(name, "") for name in names)
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
     return table

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from alexandra.cli import curriculum, programs, registry, solving
+from alexandra.cli import curriculum, programs, registry, solving, training
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "solve": solving.solve,
@@ -26,6 +26,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "fmt": programs.fmt,
     "generate": curriculum.generate,
     "validate": curriculum.validate,
+    "train": training.train,
+    "plot": training.plot,
+    "table": training.table,
     "demo": solving.demo,
 }
 # group -> (help, its commands)

@@ -1,8 +1,8 @@
 """The one training loop: ask the backend for an epoch of steps, look, decide, go on.
 
 A backend's `run` does the steps, looks at the validation rows and stops early without Python; what happens between
-epochs happens here: the deadline, progress, giving back the best weights. `Model.fit`,
-`solve` and the estimators all come through `fit_loop`; there is no other loop in the project.
+epochs happens here: the deadline, progress, giving back the best weights. `Model.fit`, `solve` and the estimators all
+come through `fit_loop`, the stages of language models through `stages.py`; there is no other loop in the project.
 """
 
 from __future__ import annotations

@@ -50,6 +50,15 @@ class TokenBatch:
     def rows(self) -> int:
         return len(self.places)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays by name."""
+        return {
+            "tokens": self.tokens_BT,
+            "targets": self.targets_BT,
+            "mask": self.mask_BT,
+            "segments": self.segments_BT,
+        }
+
     def split(self, values_BT: F64) -> list[F64]:
         """Values per document, in the documents' order."""
         return [values_BT[row, first:last] for row, first, last in self.places]

@@ -111,6 +111,9 @@ class GroupPolicy:
         """Mean reward of greedy answers to held-out prompts; abstentions are counted apart."""
         return greedy_rewards(self.actor, self.settings.rollout, self.held_out)
 
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        return {} if self.last is None else self.last.batch(self.settings.length, self.actor.tokenizer.pad).arrays()
+
     def arrays(self) -> dict[str, np.ndarray]:
         return self.actor.policy.arrays()
 

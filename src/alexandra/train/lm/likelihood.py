@@ -62,6 +62,9 @@ class Likelihood:
         batches = [self._arrays(self.held_out[i : i + 64]) for i in range(0, len(self.held_out), 64)]
         return held_out_loss(self.policy, batches)
 
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        return self.batch(number).arrays()
+
     def arrays(self) -> dict[str, np.ndarray]:
         return self.policy.arrays()
 
@@ -104,6 +107,9 @@ class Pretraining:
         starts = list(range(0, len(self.held_out) - length, length))
         batches = [_windows(self.held_out, starts[i : i + 64], length) for i in range(0, len(starts), 64)]
         return held_out_loss(self.policy, batches)
+
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        return self.batch(number).arrays()
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.policy.arrays()

@@ -138,6 +138,9 @@ class ProximalPolicy:
         """Mean reward of greedy answers to held-out prompts."""
         return greedy_rewards(self.actor, self.settings.rollout, self.held_out)
 
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        return {} if self.last is None else self.last.batch(self.settings.length, self.actor.tokenizer.pad).arrays()
+
     def arrays(self) -> dict[str, np.ndarray]:
         both = {"policy": self.actor.policy.arrays(), "critic": self.critic.arrays()}
         return {f"{kind}/{name}": array for kind, own in both.items() for name, array in own.items()}

@@ -111,6 +111,10 @@ class Preference:
         rows = np.concatenate([better.rows_B, worse.rows_B])
         return TokenLoss(rows, np.concatenate([better.grad_BT, worse.grad_BT]), better.stats)
 
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        chosen = rows_of_step(self.settings.seed, len(self.pairs), self.settings.batch_rows, number)
+        return self._batch([self.pairs[i] for i in chosen]).arrays()
+
     def arrays(self) -> dict[str, np.ndarray]:
         return self.policy.arrays() | {f"reference/{name}": array for name, array in self._reference.items()}
 
@@ -159,6 +163,11 @@ class Liking:
 
     def evaluate(self) -> Metrics:
         return {}
+
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        chosen = rows_of_step(self.settings.seed, len(self.rows), self.settings.batch_rows, number)
+        rows = [self.rows[i][0] for i in chosen]
+        return padded(rows, pad=self.settings.pad, length=self.settings.length).arrays()
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.policy.arrays() | {f"reference/{name}": array for name, array in self._reference.items()}

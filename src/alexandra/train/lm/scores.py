@@ -173,6 +173,10 @@ class RewardModel:
         batch = padded(rows, pad=self.settings.pad, length=self.settings.length)
         return batch, (np.arange(len(rows)), np.array([row.positions - 1 for row in rows]))
 
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        chosen = rows_of_step(self.settings.seed, len(self.pairs), self.settings.batch_rows, number)
+        return self._batch([self.pairs[i] for i in chosen])[0].arrays()
+
     def arrays(self) -> dict[str, np.ndarray]:
         return self.scorer.arrays()
 

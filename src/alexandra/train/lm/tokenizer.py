@@ -99,10 +99,14 @@ class CharTokenizer:
         first = len(self.specials)
         return "".join(self.alphabet[token - first] for token in tokens if token >= first)
 
-    def save(self, path: Path) -> None:
-        """Write the alphabet as JSON; `load_tokenizer` reads it."""
+    def text(self) -> str:
+        """The alphabet as JSON; `load_tokenizer` reads it."""
         record = {"kind": "characters", "alphabet": self.alphabet, "specials": list(self.specials)}
-        publish(path, json.dumps(record, ensure_ascii=False, indent=1).encode())
+        return json.dumps(record, ensure_ascii=False, indent=1)
+
+    def save(self, path: Path) -> None:
+        """Write `text()`."""
+        publish(path, self.text().encode())
 
 
 class HubTokenizer:
@@ -113,7 +117,13 @@ class HubTokenizer:
         self._eos = self._needed(eos)
         self._pad = self._needed(pad) if pad else self._eos
         self._bos = self._needed(bos) if bos else None
+        self._names = {"eos_token": eos, **({"pad_token": pad} if pad else {}), **({"bos_token": bos} if bos else {})}
         self._added = {token.content: number for number, token in inner.get_added_tokens_decoder().items()}
+
+    def files(self) -> dict[str, bytes]:
+        """tokenizer.json and the names of its special tokens, as Hugging Face folders have them."""
+        names = json.dumps(self._names, ensure_ascii=False, indent=1)
+        return {"tokenizer.json": self.inner.to_str(pretty=True).encode(), "tokenizer_config.json": names.encode()}
 
     def _needed(self, name: str) -> int:
         number = self.inner.token_to_id(name)

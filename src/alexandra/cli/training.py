@@ -1,0 +1,71 @@
+"""train, plot, table: runs of language models. Heavy modules are imported inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexandra.cli.options import Json, show
+
+
+def train(
+    what: Annotated[str, typer.Argument(help="A recipe (.toml), or pretrain, sft, dpo, orpo, kto, reward, ppo, grpo.")],
+    model: Annotated[str, typer.Option(help="A .nl file, or the folder model of an earlier run.")] = "",
+    data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
+    reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the recipe: train.lr=0.001; a,b runs both.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="So many runs with consecutive seeds.")] = 1,
+    lora: Annotated[int, typer.Option(help="Train adapters of this rank (transformers models).")] = 0,
+    runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a language model by a recipe or a stage's defaults.
+
+    Example: alexandra train grpo --model runs/sft/model --data questions.jsonl --reward rewards.py:exact
+    """
+    from alexandra.api import render, training
+
+    request = training.Request(
+        what, model, data, tuple(reward or ()), tuple(setting or ()), seeds, lora, runs, resume
+    )
+    with render.progress("training") as update:
+        found = training.train(request, update)
+    show(
+        [training.record(one) for one in found] if len(found) > 1 else training.record(found[0]),
+        as_json,
+        lambda: [line for one in found for line in training.lines(one)],
+    )
+
+
+def plot(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Draw a run's curves into its report.html.
+
+    Example: alexandra plot runs/grpo-1a2b3c4d
+    """
+    from alexandra.api import training
+
+    place = training.write_report(folder)
+    show({"report": str(place)}, as_json, lambda: str(place))
+
+
+def table(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    as_latex: Annotated[bool, typer.Option("--latex", help="A LaTeX table.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare runs: the settings that differ and the last measures.
+
+    Example: alexandra table runs/grpo-* --latex
+    """
+    from alexandra.api import render, training
+
+    rows = training.compare(folders)
+    show(rows, as_json, lambda: training.latex(rows) if as_latex else render.records(rows))

@@ -1,0 +1,333 @@
+"""From a recipe to a stage: the model, its text, its data, its objective. Nothing is trained here.
+
+Everything that can be wrong with a recipe and its data is found before the first step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexandra.backends.base import Model
+from alexandra.backends.bind import bind
+from alexandra.errors import DataError, UsageError, suggest
+from alexandra.objectives.policy import GRPO, variant
+from alexandra.objectives.preference import DPO, KTO
+from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Schedule
+from alexandra.splits import holdout
+from alexandra.storage import content_hash
+from alexandra.train.lm import examples
+from alexandra.train.lm.batch import Row, cut
+from alexandra.train.lm.chat import TEMPLATES, Message, Template, render, render_prompt
+from alexandra.train.lm.folder import ModelFolder, fitted, read_model
+from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
+from alexandra.train.lm.likelihood import Likelihood, LikelihoodSettings, Pretraining
+from alexandra.train.lm.policy import NetworkPolicy, Optimization
+from alexandra.train.lm.ppo import PPOSettings, ProximalPolicy
+from alexandra.train.lm.preference_stages import ORPO, Liking, PairRows, Preference, PreferenceSettings
+from alexandra.train.lm.recipe import Recipe
+from alexandra.train.lm.rewards import Mix, judge_of
+from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
+from alexandra.train.lm.sampling import Sampling, complete
+from alexandra.train.lm.scores import RewardModel, ScoreModel, score_graph, score_weights
+from alexandra.train.lm.stage import Stage
+from alexandra.train.lm.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
+
+Record = examples.Record
+
+
+@dataclass(frozen=True)
+class Built:
+    """A stage that is ready, and what its result is written with."""
+
+    stage: Stage
+    model: Model
+    tokenizer: Tokenizer
+    recipe: Recipe
+    rows: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller hands over as values instead of naming it in the recipe."""
+
+    model: ModelFolder | None = None
+    data: Sequence[Record] | None = None
+    held_out: Sequence[Record] | None = None
+    rewards: tuple[Any, ...] = ()
+
+
+def build(recipe: Recipe, given: Given | None = None, folder: Path | None = None) -> Built:
+    """The stage of `recipe`; paths in it are relative to `folder` (the recipe's). Raises UsageError, DataError."""
+    return _Builder(recipe, given or Given(), folder or Path()).built()
+
+
+class _Builder:
+    def __init__(self, recipe: Recipe, given: Given, folder: Path) -> None:
+        self.recipe, self.given, self.folder = recipe, given, folder
+        self.template = _template(recipe.data.template)
+        self.source = given.model or read_model(self._place(recipe.model.path))
+        self.train, self.held_out = self._records()
+        self.tokenizer = self._tokenizer()
+        self.graph = fitted(self.source.graph, self.tokenizer)
+
+    def built(self) -> Built:
+        makers: dict[str, Callable[[], tuple[Stage, Model]]] = {
+            "pretrain": self._pretrain,
+            "sft": self._sft,
+            "dpo": self._preference,
+            "orpo": self._preference,
+            "kto": self._kto,
+            "reward": self._reward,
+            "ppo": self._ppo,
+            "grpo": self._grpo,
+        }
+        stage, model = makers[self.recipe.stage]()
+        return Built(stage, model, self.tokenizer, self.recipe, len(self.train), len(self.held_out))
+
+    # --- model, text, data ------------------------------------------------------------------------------
+
+    def _place(self, path: str) -> Path:
+        if not path:
+            raise UsageError("the recipe names no model", hint='[model] path = "net.nl", or --model')
+        return self.folder / path
+
+    def _records(self) -> tuple[list[Record], list[Record]]:
+        data = self.recipe.data
+        if self.given.data is None and not data.path:
+            raise UsageError("the recipe names no data", hint='[data] path = "rows.jsonl", or --data')
+        is_plain = self.given.data is None and not data.path.endswith((".jsonl", ".jsonl.gz", ".parquet"))
+        if self.recipe.stage == "pretrain" and is_plain:
+            return _text_file(self.folder / data.path), []
+        where: Any = self.given.data if self.given.data is not None else self._data_path(data.path)
+        rows = examples.read_records(where, split=data.split, limit=data.limit)
+        if self.given.held_out is not None:
+            return rows, list(self.given.held_out)
+        if data.held_out_path:
+            return rows, examples.read_records(self._data_path(data.held_out_path))
+        if not data.held_out or len(rows) < 10:
+            return rows, []
+        keys = np.array([content_hash(json.dumps(row, sort_keys=True, default=str).encode()) for row in rows])
+        part = holdout(keys, {"train": 1.0 - data.held_out, "held out": data.held_out}, seed=self.recipe.seed)
+        parts: dict[str, list[Record]] = {"train": [], "held out": []}
+        for row, name in zip(rows, part.tolist(), strict=True):
+            parts[name].append(row)
+        return parts["train"], parts["held out"]
+
+    def _data_path(self, path: str) -> str:
+        place = self.folder / path
+        return str(place) if place.exists() else path
+
+    def _tokenizer(self) -> Tokenizer:
+        config = self.recipe.tokenizer
+        if config.path:
+            return load_tokenizer(self.folder / config.path, eos=config.eos)
+        if self.source.tokenizer is not None:
+            return self.source.tokenizer
+        texts = [str(value) for row in (*self.train, *self.held_out) for value in _strings(row)]
+        opening = [part for role in ("system", "user", "assistant", "tool") for part in self.template.around(role)]
+        return CharTokenizer.of("".join([*texts, *opening]))
+
+    def _optimization(self) -> Optimization:
+        train = self.recipe.train
+        rule: Optimizer
+        if train.optimizer == "sgd":
+            rule = SGD(train.lr, train.momentum, train.weight_decay)
+        else:
+            kind = AdamW if train.optimizer == "adamw" else Adam
+            rule = kind(train.lr, train.beta1, train.beta2, weight_decay=train.weight_decay)
+        updates = train.steps * self._updates()
+        schedule = Schedule(train.schedule, train.warmup, updates, final=train.final)
+        return Optimization(rule, schedule, train.clip, train.micro, self.recipe.seed, train.frozen)
+
+    def _updates(self) -> int:
+        """Optimiser steps in a step of the stage."""
+        rollout = self.recipe.rollout
+        return rollout.epochs * rollout.minibatches if self.recipe.stage in ("grpo", "ppo") else 1
+
+    def _model(self) -> Model:
+        config = self.recipe.model
+        return bind(self.graph, config.backend, self.source.weights, self.recipe.seed, config.threads)
+
+    def _policy(self) -> NetworkPolicy:
+        return NetworkPolicy(self._model(), self._optimization())
+
+    def _trained_here(self) -> tuple[NetworkPolicy, Model]:
+        policy = self._policy()
+        return policy, policy.model
+
+    # --- stages -----------------------------------------------------------------------------------------
+
+    def _pretrain(self) -> tuple[Stage, Model]:
+        texts = [examples.document(row, i) for i, row in enumerate(self.train)]
+        held = [examples.document(row, i) for i, row in enumerate(self.held_out)]
+        if len(texts) == 1 and not held:
+            text, share = texts[0], self.recipe.data.held_out
+            border = len(text) - int(len(text) * share)
+            texts, held = [text[:border]], [text[border:]] if share else []
+        tokens, aside = self._joined(texts), self._joined(held)
+        settings = self._likelihood(self.recipe.data.length or 128)
+        policy, model = self._trained_here()
+        return Pretraining(policy, tokens, settings, aside), model
+
+    def _joined(self, texts: Sequence[str]) -> np.ndarray:
+        pieces = [[*self.tokenizer.encode(text), self.tokenizer.eos] for text in texts]
+        if len(pieces) == 1:
+            pieces[0].pop()
+        return np.array([token for piece in pieces for token in piece], np.int32)
+
+    def _likelihood(self, length: int) -> LikelihoodSettings:
+        train = self.recipe.train
+        return LikelihoodSettings(
+            length, train.batch, train.pack, train.per_sequence, self.recipe.seed, self.tokenizer.pad
+        )
+
+    def _sft(self) -> tuple[Stage, Model]:
+        def rows(records: Sequence[Record]) -> list[Row]:
+            found = [examples.conversation(record, i) for i, record in enumerate(records)]
+            return [self._row(one.messages) for one in found]
+
+        train, held = rows(self.train), rows(self.held_out)
+        length = self._length([*train, *held])
+        policy, model = self._trained_here()
+        return Likelihood(policy, _cut(train, length), self._likelihood(length), _cut(held, length)), model
+
+    def _row(self, messages: Sequence[Message]) -> Row:
+        rendered = render(messages, self.tokenizer, self.template)
+        return Row(rendered.tokens, rendered.mask)
+
+    def _answer(self, prompt: Sequence[Message], answer: str) -> Row:
+        """A prompt and one answer; only the answer (and its end) counts."""
+        before = render_prompt(prompt, self.tokenizer, self.template)
+        whole = self._row([*prompt, Message("assistant", answer)])
+        return Row(whole.tokens, [0] * len(before) + list(whole.mask[len(before) :]))
+
+    def _length(self, rows: Sequence[Row]) -> int:
+        return self.recipe.data.length or max(row.positions for row in rows)
+
+    def _pairs(self, records: Sequence[Record]) -> list[PairRows]:
+        found = [examples.pair(record, i) for i, record in enumerate(records)]
+        return [PairRows(self._answer(p.prompt, p.chosen), self._answer(p.prompt, p.rejected)) for p in found]
+
+    def _preference_settings(self, pairs: Sequence[PairRows]) -> PreferenceSettings:
+        length = self._length([row for pair in pairs for row in (pair.chosen, pair.rejected)])
+        return PreferenceSettings(length, self.recipe.train.batch, self.recipe.seed, self.tokenizer.pad)
+
+    def _preference(self) -> tuple[Stage, Model]:
+        train, held = self._pairs(self.train), self._pairs(self.held_out)
+        settings = self._preference_settings([*train, *held])
+        dpo = DPO(**self.recipe.dpo.model_dump())
+        objective = dpo if self.recipe.stage == "dpo" else ORPO(self.recipe.orpo_weight)
+        policy, model = self._trained_here()
+        return Preference(policy, train, objective, settings, held_out=held), model
+
+    def _kto(self) -> tuple[Stage, Model]:
+        found = [examples.judged(record, i) for i, record in enumerate(self.train)]
+        rows = []
+        for i, one in enumerate(found):
+            other = found[(i + 1) % len(found)]
+            rows.append(
+                (self._answer(one.prompt, one.completion), self._answer(other.prompt, one.completion), one.desirable)
+            )
+        length = self._length([row for own, other, _ in rows for row in (own, other)])
+        settings = PreferenceSettings(length, self.recipe.train.batch, self.recipe.seed, self.tokenizer.pad)
+        policy, model = self._trained_here()
+        return Liking(policy, rows, KTO(**self.recipe.kto.model_dump()), settings), model
+
+    def _scorer(self) -> ScoreModel:
+        graph = score_graph(self.graph)
+        weights = score_weights(self.source.weights, graph, self.recipe.seed) if self.source.weights else None
+        config = self.recipe.model
+        return ScoreModel(bind(graph, config.backend, weights, self.recipe.seed, config.threads), self._optimization())
+
+    def _reward(self) -> tuple[Stage, Model]:
+        train, held = self._pairs(self.train), self._pairs(self.held_out)
+        settings = self._preference_settings([*train, *held])
+        longer = PreferenceSettings(settings.length + 1, settings.batch_rows, settings.seed, settings.pad)
+        scorer = self._scorer()
+        return RewardModel(scorer, train, longer, held_out=held), scorer.model
+
+    def _tasks(self, records: Sequence[Record]) -> list[Task]:
+        found = [examples.prompt(record, i) for i, record in enumerate(records)]
+        return [Task(tuple(render_prompt(one.messages, self.tokenizer, self.template)), one) for one in found]
+
+    def _actor(self, policy: NetworkPolicy, wants_reference: bool) -> Actor:
+        reward = self.recipe.reward
+        named = [self._function(name) for name in reward.functions]
+        judges = tuple(judge_of(one) for one in (*self.given.rewards, *named))
+        mix = Mix(judges, reward.weights, reward.veto)
+        reference = self._policy() if wants_reference else None
+        return Actor(policy, self.tokenizer, partial(complete, policy), mix, reference)
+
+    def _function(self, name: str) -> Any:
+        from alexandra.verifiers.loading import import_function
+
+        return import_function(name, self.folder)
+
+    def _rollout(self, group: int) -> RolloutSettings:
+        config = self.recipe.rollout
+        sampling = Sampling(
+            config.max_tokens, config.temperature, config.top_k, config.top_p, stop=(self.tokenizer.eos,)
+        )
+        return RolloutSettings(sampling, group, config.redraws, self.recipe.seed)
+
+    def _grpo(self) -> tuple[Stage, Model]:
+        config, (train, held) = self.recipe.rollout, (self._tasks(self.train), self._tasks(self.held_out))
+        base = variant(config.variant, config.max_tokens)
+        objective = GRPO(**{**vars(base), "beta": config.kl})
+        length = self._rollout_length([*train, *held])
+        settings = GRPOSettings(
+            objective, self._rollout(config.group), length, config.prompts, config.epochs, config.minibatches
+        )
+        policy, model = self._trained_here()
+        return GroupPolicy(self._actor(policy, config.kl > 0), train, settings, held), model
+
+    def _rollout_length(self, tasks: Sequence[Task]) -> int:
+        longest = max(len(task.tokens) for task in tasks)
+        return self.recipe.data.length or longest + self.recipe.rollout.max_tokens - 1
+
+    def _ppo(self) -> tuple[Stage, Model]:
+        config, (train, held) = self.recipe.rollout, (self._tasks(self.train), self._tasks(self.held_out))
+        settings = PPOSettings(
+            self._rollout(config.group),
+            self._rollout_length([*train, *held]),
+            config.prompts,
+            config.epochs,
+            config.minibatches,
+            config.kl,
+        )
+        policy, model = self._trained_here()
+        return ProximalPolicy(self._actor(policy, config.kl > 0), self._scorer(), train, settings, held), model
+
+
+def _template(name: str) -> Template:
+    if name not in TEMPLATES:
+        raise UsageError(f"unknown template {name!r}", hint=suggest(name, TEMPLATES))
+    return TEMPLATES[name]
+
+
+def _text_file(path: Path) -> list[Record]:
+    try:
+        return [{"text": path.read_bytes().decode("utf-8")}]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the text {str(path)!r}: {error}") from error
+
+
+def _cut(rows: Sequence[Row], length: int) -> list[Row]:
+    return cut(list(rows), length)
+
+
+def _strings(value: Any) -> list[str]:
+    """Every text inside a record."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in _strings(inner)]
+    return [text for inner in value for text in _strings(inner)] if isinstance(value, list | tuple) else []

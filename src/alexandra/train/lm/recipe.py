@@ -1,0 +1,152 @@
+"""A recipe: everything that decides a training run of a language model, as TOML.
+
+    stage = "grpo"
+    [model]
+    path = "runs/sft/model"
+    [data]
+    path = "questions.jsonl"
+    [train]
+    steps = 200
+    [reward]
+    functions = ["rewards.py:exact"]
+
+Every key has a default but the stage, the model and the data. An unknown key is an error with a suggestion.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import Field
+
+from alexandra.config import Config
+from alexandra.storage import content_hash
+
+STAGES = ("pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo")
+
+
+class ModelConfig(Config):
+    """`path`: a .nl file, the folder `model` of an earlier run, or (extra hf) a transformers model's folder or id."""
+
+    path: str = ""
+    backend: str = "auto"
+    threads: int = Field(default=1, ge=1)
+    lora: int = Field(default=0, ge=0)
+
+
+class TokenizerConfig(Config):
+    """`path`: a tokenizer's file or folder; without it the model's own, else the characters of the data."""
+
+    path: str = ""
+    eos: str = ""
+
+
+class DataConfig(Config):
+    """`held_out` is a share of the rows, chosen by their content; or name a file of its own. `length` 0: as needed."""
+
+    path: str = ""
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+    held_out_path: str = ""
+    template: str = "plain"
+    length: int = Field(default=0, ge=0)
+    limit: int = Field(default=0, ge=0)
+    split: str = "train"
+
+
+class TrainConfig(Config):
+    """Steps and the optimiser. `micro` rows go through the network at once; results do not depend on it."""
+
+    steps: int = Field(default=200, ge=1)
+    batch: int = Field(default=32, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.1, ge=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: int = Field(default=10, ge=0)
+    final: float = Field(default=0.1, ge=0, le=1)
+    clip: float = Field(default=1.0, ge=0)
+    micro: int = Field(default=0, ge=0)
+    pack: bool = False
+    per_sequence: bool = False
+    frozen: tuple[str, ...] = ()
+    eval_every: int = Field(default=50, ge=0)
+    save_every: int = Field(default=50, ge=0)
+    keep: int = Field(default=2, ge=1)
+    minutes: float = Field(default=0.0, ge=0)
+
+
+class DPOConfig(Config):
+    """objectives/preference.DPO."""
+
+    beta: float = Field(default=0.1, gt=0)
+    loss: Literal["sigmoid", "hinge", "ipo", "robust"] = "sigmoid"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    length_normalized: bool = False
+    simpo_margin: float = Field(default=0.0, ge=0)
+
+
+class KTOConfig(Config):
+    """objectives/preference.KTO."""
+
+    beta: float = Field(default=0.1, gt=0)
+    desirable_weight: float = Field(default=1.0, gt=0)
+    undesirable_weight: float = Field(default=1.0, gt=0)
+
+
+class RolloutConfig(Config):
+    """How answers are sampled for GRPO and PPO; `redraws` above 0 is dynamic sampling."""
+
+    variant: str = "grpo"
+    prompts: int = Field(default=8, ge=1)
+    group: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_k: int = Field(default=0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    redraws: int = Field(default=0, ge=0)
+    epochs: int = Field(default=1, ge=1)
+    minibatches: int = Field(default=1, ge=1)
+    kl: float = Field(default=0.0, ge=0)
+
+
+class RewardConfig(Config):
+    """`functions`: "file.py:name" each, run with the user's rights; `weights` as many."""
+
+    functions: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    veto: float = 0.0
+
+
+class LogConfig(Config):
+    """Where numbers go besides the run's own files."""
+
+    tensorboard: str = ""
+    mlflow: str = ""
+    wandb: str = ""
+
+
+class Recipe(Config):
+    """A whole run."""
+
+    stage: Literal["pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo"]
+    seed: int = 0
+    model: ModelConfig
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    train: TrainConfig = TrainConfig()
+    dpo: DPOConfig = DPOConfig()
+    orpo_weight: float = Field(default=0.1, ge=0)
+    kto: KTOConfig = KTOConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def settings_hash(self) -> str:
+        """A hash of everything that decides the numbers (not where they are logged, nor how long the run may take)."""
+        record = self.model_dump(mode="json", exclude={"log": True, "train": {"minutes", "keep"}})
+        return content_hash(json.dumps(record, sort_keys=True).encode())
