@@ -84,12 +84,8 @@ def test_the_list_the_table_and_the_types_agree() -> None:
         for alias in node.names:
             typed[alias.asname or alias.name] = f"{node.module.removeprefix('alexandra.')}:{alias.name}"
     table = dict(alexandra._SURFACE)
-    table |= {
-        "huggingface": "backends:huggingface",
-        "net": "ir:build",
-        "maths": "alexandra:maths",
-        "curriculum": "alexandra:curriculum",
-    }
+    table |= {"huggingface": "backends:huggingface", "net": "ir:build"}
+    table |= {name: f"alexandra:{name}" for name in ("curriculum", "maths", "train")}
     assert typed == table
     assert set(alexandra.__all__) == set(table) | {"__version__"}
     assert alexandra.__all__ == sorted(alexandra.__all__)
