@@ -2,6 +2,7 @@
 
     read = huggingface.load("folder-or/hub-id")      # .graph, .weights, .text: a network like any other
     huggingface.save(read.with_weights(model.weights), "out")   # transformers' from_pretrained loads it
+    huggingface.save(huggingface.describe(graph, weights), "out")   # of a network that was written here
 
 Families are in huggingface_families.py. Nothing is unpickled, no code of a model is run, and shapes are checked before
 values are read. Tokenizers and other small files are carried along byte by byte. No torch is involved.
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from alexandra.backends.huggingface_config import Config
+from alexandra.backends.huggingface_describe import config_of
 from alexandra.backends.huggingface_families import FAMILIES, Family, Place
 from alexandra.backends.huggingface_tensors import (
     SHARD_BYTES,
@@ -98,6 +100,14 @@ def load(source: str | Path, *, revision: str | None = None) -> Pretrained:
         {name: (names[name].dtype, names[name].shape, names[name].bytes()) for name in spare},
         bare,
     )
+
+
+def describe(graph: Graph, weights: WeightSet) -> Pretrained:
+    """A network that was written here as a model to `save`; BackendError when no family is exactly this network."""
+    weights.exact(graph)
+    config = config_of(graph)
+    text = family_of(Config(config, graph.name)).text(Config(config, graph.name), ())
+    return Pretrained(text, graph, weights, config)
 
 
 def save(model: Pretrained, folder: str | Path, *, shard_bytes: int = SHARD_BYTES) -> Path:

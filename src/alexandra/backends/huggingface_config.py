@@ -22,6 +22,11 @@ ACTIVATIONS = {
 }
 
 
+# How large a number may be before anything is built from it: of sizes, and of what is written down once each.
+MOST, MOST_COPIES, MOST_NUMBER = 2**31 - 1, 2048, 1e30
+COPIES = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers", "num_local_experts")
+
+
 class Config:
     """Typed access to the values of one config; BackendErrors name the key and the folder."""
 
@@ -35,13 +40,15 @@ class Config:
     def whole(self, key: str, default: int | None = None) -> int:
         value = self.values.get(key)
         value = default if value is None else value
-        if type(value) is not int or value < 1:
-            raise self.wrong(key, "must be a whole number from 1", value)
+        most = MOST_COPIES if key in COPIES else MOST
+        if type(value) is not int or not 1 <= value <= most:
+            raise self.wrong(key, f"must be a whole number from 1 to {most:,}", value)
         return value
 
     def number(self, key: str, default: float) -> float:
         value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_NUMBER
+        if not known or not isfinite(value):
             raise self.wrong(key, "must be a number", value)
         return float(value)
 
@@ -54,7 +61,7 @@ class Config:
 
     def activation(self, key: str, default: str) -> str:
         value = self.values.get(key, default)
-        if value not in ACTIVATIONS:
+        if not isinstance(value, str) or value not in ACTIVATIONS:
             raise BackendError(f"{self.source!r}: {key} {value!r} is not known", hint=suggest(str(value), ACTIVATIONS))
         return ACTIVATIONS[value]
 

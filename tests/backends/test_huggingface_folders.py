@@ -1,0 +1,213 @@
+"""Folders of models: what is refused, and how little a hostile one costs; networks written here, as folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alexandra.backends import huggingface
+from alexandra.backends.huggingface_config import Config
+from alexandra.backends.huggingface_families import FAMILIES
+from alexandra.backends.huggingface_tensors import WEIGHTS, encoded, tensor_files, tensors_of
+from alexandra.errors import AlexandraError, BackendError, NotFoundError, StorageError, WeightsError
+from alexandra.ir.weights import initialise
+from alexandra.lang.nureon import compile_network
+
+NETWORKS = Path(__file__).parents[2] / "examples/networks"
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 13,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 12,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 8}
+    | {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+}
+MAX_BYTES = 8_000_000  # that reading a hostile folder may allocate
+
+
+def folder(tmp_path: Path, name: str = "model") -> Path:
+    graph = compile_network(FAMILIES["llama"].text(Config(LLAMA, "x"), ()))
+    made = huggingface.Pretrained("", graph, initialise(graph, 1), LLAMA)
+    return huggingface.save(made, tmp_path / name)
+
+
+def header_of(data: bytes) -> tuple[dict[str, Any], bytes]:
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object], body: bytes | None = None) -> None:
+    header, data = header_of((path / WEIGHTS).read_bytes())
+    change(header)
+    text = json.dumps(header).encode()
+    (path / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + (data if body is None else body))
+
+
+def with_config(path: Path, **values: object) -> None:
+    (path / "config.json").write_text(json.dumps({**LLAMA, **values}))
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+def hostile(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Ways to break the folder `path`; each is applied to a fresh copy."""
+    data = (path / WEIGHTS).read_bytes()
+    header, _ = header_of(data)
+    names = [name for name in header if name != "__metadata__"]
+    for name in names:
+        yield f"no {name}", lambda name=name: rewritten(path, lambda h: h.pop(name))
+        wrong = {"shape": [*header[name]["shape"], 1]}
+        yield f"shape of {name}", lambda name=name, wrong=wrong: rewritten(path, lambda h: h[name].update(wrong))
+        yield f"offset of {name}", lambda name=name: rewritten(path, lambda h: h[name].update(data_offsets=[0, 4]))
+    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        for value in (0, -1, 7, 10**9, 10**30, "8", 1.5, None, [], {}, True):
+            if value is not None or key != "num_attention_heads":
+                yield f"{key}={value!r}", lambda key=key, value=value: with_config(path, **{key: value})
+    for key in ("rms_norm_eps", "rope_parameters", "hidden_act", "attention_bias", "head_dim"):
+        for value in ("nan", [1], {"rope_type": "magic"}, 10**400, -3):
+            yield f"{key}={str(value)[:9]}", lambda key=key, value=value: with_config(path, **{key: value})
+    for kind in ("magic", "", None, 3, "gpt_neox", "../llama"):
+        yield f"type {kind!r}", lambda kind=kind: with_config(path, model_type=kind)
+    yield "own code", lambda: with_config(path, auto_map={"AutoModel": "evil.Model"})
+    for size in (0, 1, 7, 8, 9, 100, len(data) - 1):
+        yield f"{size} bytes", lambda size=size: (path / WEIGHTS).write_bytes(data[:size])
+    for length in (2**63, 2**40, 10**8, len(data)):
+        yield f"header {length}", lambda n=length: (path / WEIGHTS).write_bytes(n.to_bytes(8, "little") + data[8:])
+    negative = b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 0]}}'
+    for text in (b"[]", b"{", b"[" * 100_000, b'{"a": 1}', negative):
+        packed = len(text).to_bytes(8, "little") + text
+        yield f"header {text[:9]!r}", lambda packed=packed: (path / WEIGHTS).write_bytes(packed)
+    huge = {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}
+    yield "huge tensor", lambda: rewritten(path, lambda h: h.update({names[0]: huge}))
+    yield "unknown tensor", lambda: rewritten(path, lambda h: h.update(extra=h[names[0]]))
+    whole = {"dtype": "I32", "shape": header[names[0]]["shape"], "data_offsets": header[names[0]]["data_offsets"]}
+    yield "whole numbers", lambda: rewritten(path, lambda h: h.update({names[0]: whole}))
+    for index in ({}, {"weight_map": 3}, {"weight_map": dict.fromkeys(names, "../x.safetensors")}, []):
+        yield f"index {str(index)[:20]}", lambda i=index: (path / f"{WEIGHTS}.index.json").write_text(json.dumps(i))
+    for place in ("/etc/passwd", "a/b.safetensors", "..", "", "missing.safetensors"):
+        table = {"weight_map": dict.fromkeys(names, place)}
+        yield f"shard {place!r}", lambda t=table: (path / f"{WEIGHTS}.index.json").write_text(json.dumps(t))
+
+    def link(name: str) -> None:
+        (path / name).unlink()
+        (path / name).symlink_to("/etc/passwd")
+
+    def pickled() -> None:
+        (path / WEIGHTS).unlink()
+        (path / "pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
+
+    yield "linked weights", lambda: link(WEIGHTS)
+    yield "linked config", lambda: link("config.json")
+    yield "a pickle", pickled
+    yield "a config that is a list", lambda: (path / "config.json").write_text("[]")
+    yield "a config that is deep", lambda: (path / "config.json").write_text("[" * 200_000)
+    noise = random.Random(0)
+    for number in range(60):
+        at, value = noise.randrange(0, 8 + len(json.dumps(header))), noise.randrange(256)
+        changed = bytes([*data[:at], value if data[at] != value else value ^ 1, *data[at + 1 :]])
+        yield f"byte {number}", lambda changed=changed: (path / WEIGHTS).write_bytes(changed)
+
+
+def test_hostile_folders_are_refused_in_words_and_cost_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = folder(tmp_path)
+    fresh = {file.name: file.read_bytes() for file in path.iterdir()}
+    wanted = huggingface.load(path).weights
+    refused = harmless = 0
+    for what, damage in list(hostile(path)):
+        for file in path.iterdir():
+            file.unlink()
+        for name, content in fresh.items():
+            (path / name).write_bytes(content)
+        damage()
+        tracemalloc.start()
+        try:
+            read = huggingface.load(path)
+        except AlexandraError as error:
+            assert len(str(error)) < 2000 and error.message, what
+            refused += 1
+        else:  # a changed byte in a name of the header's metadata, or a setting that is as good as the first
+            assert what.startswith(("byte", "rms_norm_eps", "head_dim", "attention_bias", "hidden_act")), what
+            assert read.weights.keys() == wanted.keys(), what
+            harmless += 1
+        assert tracemalloc.get_traced_memory()[1] < MAX_BYTES, what
+        tracemalloc.stop()
+    assert refused >= 200 and harmless <= 8
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_reasons_name_what_was_found(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    with_config(path, hidden_size=16)
+    with pytest.raises(WeightsError, match=r"'model.embed_tokens.weight' has shape \(13, 8\), .* needs \(13, 16\)"):
+        huggingface.load(path)
+    with_config(path, model_type="lama")
+    with pytest.raises(BackendError, match="no family 'lama' of models\n.*Did you mean 'llama'"):
+        huggingface.load(path)
+    (path / WEIGHTS).rename(path / "pytorch_model.bin")
+    with_config(path)
+    with pytest.raises(WeightsError, match="'pytorch_model.bin', which is never read: it may run code"):
+        huggingface.load(path)
+    with pytest.raises(NotFoundError, match="no folder"):
+        huggingface.load(tmp_path / "nothing")
+    with pytest.raises(StorageError, match="not empty"):
+        huggingface.save(huggingface.load(folder(tmp_path, "second")), tmp_path / "second")
+
+
+def test_bfloat16_rounds_to_nearest_even_and_goes_back_exactly(tmp_path: Path) -> None:
+    values = np.array([1.0, 1.00390625, 1.01171875, -3.4e38, 1e-40, np.inf, np.nan, 0.0], np.float32)
+    files = tensor_files({"x": ("BF16", (8,), encoded(values, "BF16"))})
+    (tmp_path / WEIGHTS).write_bytes(files[WEIGHTS])
+    read = tensors_of(tmp_path)["x"].array()
+    np.testing.assert_array_equal(read[:3], [1.0, 1.0, 1.015625])
+    assert np.isinf(read[5]) and np.isnan(read[6]) and encoded(read, "BF16") == encoded(values, "BF16")
+
+
+OWN = {
+    "llama3": {},
+    "mistral": {"window": 3},
+    "mixtral": {"experts": 4},
+    "qwen3": {"head": 6},
+    "gpt2": {},
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_network_written_here_becomes_a_folder_and_comes_back(name: str, tmp_path: Path) -> None:
+    small = {"vocab": 13, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "hidden": 12, **OWN[name]}
+    known = {key: value for key, value in small.items() if f"LET {key} " in (NETWORKS / f"{name}.nl").read_text()}
+    graph = compile_network(NETWORKS / f"{name}.nl", constants=known)
+    weights = initialise(graph, 1)
+    read = huggingface.load(huggingface.save(huggingface.describe(graph, weights), tmp_path / name))
+    assert read.weights == weights
+    if transformers := pytest.importorskip("transformers") if os.environ.get("ALEXANDRA_SLOW") else None:
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name)
+
+
+def test_what_no_family_expresses_is_named() -> None:
+    graph = compile_network(NETWORKS / "deepseek_moe.nl", constants={"layers": 2, "width": 16, "heads": 2})
+    with pytest.raises(BackendError, match="'deepseek_moe' (differs from|has not the layers|cannot be described)"):
+        huggingface.describe(graph, initialise(graph))
+    text = (NETWORKS / "llama3.nl").read_text().replace("kv_heads=kv_heads", "kv_heads=kv_heads softcap=30")
+    small = {"vocab": 8, "width": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8}
+    graph = compile_network(text, constants=small)
+    with pytest.raises(BackendError, match=r"differs from llama in layer 'block_1.attention.sdpa'"):
+        huggingface.describe(graph, initialise(graph))
