@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alexandra import curriculum, maths, train
     from alexandra.api.foreign import register
-    from alexandra.api.operations import evaluate, load, solve, verify
+    from alexandra.api.operations import evaluate, load, solve
+    from alexandra.api.verify import verify
     from alexandra.backends import huggingface
     from alexandra.backends.foreign import wrap
     from alexandra.errors import (
@@ -119,7 +120,7 @@ _SURFACE = {
     "register": "api.foreign:register",
     "solve": "api.operations:solve",
     "train": "train:",
-    "verify": "api.operations:verify",
+    "verify": "api.verify:verify",
     "wrap": "backends.foreign:wrap",
 }
 

@@ -20,7 +20,7 @@ from alexandra.errors import AlexandraError, DataError, StorageError, TaskError,
 from alexandra.lang.rules import default_rules, load_rules
 from alexandra.lang.task import load_task, parse_task
 from alexandra.lang.task_spec import Budget, DataSource, Task
-from alexandra.records import Claim, Scorecard, Verdict
+from alexandra.records import Scorecard
 from alexandra.registry.artifact import ModelVersion
 from alexandra.registry.lifecycle import review
 from alexandra.registry.oracle import Choice, Oracle
@@ -35,7 +35,6 @@ from alexandra.train.prepare import Prepared
 from alexandra.train.solve import Options, Progress, Solution, explain_best, silent
 from alexandra.train.solve import solve as solve_task
 from alexandra.verifiers.loading import import_function
-from alexandra.verifiers.loading import load as load_verifier
 
 
 def read_task(path: str | Path) -> Task:
@@ -396,11 +395,3 @@ def _in_classes(ref: str, raw: np.ndarray, labels: tuple[str, ...], data: Prepar
     if set(labels) != set(wanted):
         raise DataError(f"{ref} answers {', '.join(labels) or 'numbers'}", hint="this task has: " + ", ".join(wanted))
     return raw[:, [labels.index(label) for label in wanted]] if labels else raw
-
-
-def verify(claims: Sequence[Claim], verifiers: Sequence[Any] | None = None) -> list[Verdict]:
-    """One aggregated Verdict a claim, with `.parts` per framework; default: `empirical`."""
-    from alexandra.verifiers import aggregate
-
-    chosen = list(verifiers) if verifiers is not None else [load_verifier("empirical", {})]
-    return aggregate.verify(claims, chosen)

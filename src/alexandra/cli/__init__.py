@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from alexandra.cli import curriculum, programs, registry, solving, training
+from alexandra.cli import curriculum, programs, registry, solving, training, verify
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "solve": solving.solve,
@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": training.train,
     "plot": training.plot,
     "table": training.table,
+    "verify": verify.verify,
     "demo": solving.demo,
 }
 # group -> (help, its commands)
