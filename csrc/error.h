@@ -8,7 +8,7 @@
 
 namespace alexandra {
 
-enum class Status { ok, invalid_argument, unsupported, out_of_memory, not_finite };
+enum class Status { ok, invalid_argument, unsupported, out_of_memory, not_finite, file };
 
 class Error : public std::runtime_error {
 public:

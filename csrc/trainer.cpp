@@ -196,7 +196,8 @@ RunResult Trainer::run(int64_t count, double* losses, double* looks, const Poll&
     while (done.steps < count && !watch_.stopped) {
         const double loss = loss_and_gradients(step_, true);
         if (!std::isfinite(loss)) refuse(loss);
-        losses[done.steps++] = loss;
+        if (losses) losses[done.steps] = loss;
+        ++done.steps;
         update(step_);
         ++step_;
         done.looks += look(looks, done.looks);
