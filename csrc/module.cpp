@@ -29,6 +29,7 @@ namespace alexandra {
 void bind_testing(nb::module_& m);  // testing.cpp
 void bind_lexicon(nb::module_& m);  // lexicon.cpp
 void bind_data(nb::module_& m);     // module_data.cpp
+void bind_population(nb::module_& m);  // module_population.cpp
 
 namespace {
 
@@ -352,6 +353,7 @@ NB_MODULE(_native, m) {
     bind_program(m);
     bind_engine(m);
     bind_trainer(m);
+    bind_population(m);
     bind_testing(m);
     bind_lexicon(m);
     bind_data(m);

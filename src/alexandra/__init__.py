@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from alexandra.registry.oracle import Oracle
     from alexandra.registry.store import Registry
     from alexandra.train.estimators import Classifier, Regressor
+    from alexandra.train.fits import Fit
     from alexandra.train.model import bind
+    from alexandra.train.population import fit_many
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,7 @@ __all__ = [
     "Classifier",
     "ConfigError",
     "DataError",
+    "Fit",
     "GraphError",
     "LanguageError",
     "MissingExtraError",
@@ -74,6 +77,7 @@ __all__ = [
     "compile",
     "curriculum",
     "evaluate",
+    "fit_many",
     "huggingface",
     "load",
     "maths",
@@ -94,6 +98,7 @@ _SURFACE = {
     "Classifier": "train.estimators:Classifier",
     "ConfigError": "errors:ConfigError",
     "DataError": "errors:DataError",
+    "Fit": "train.fits:Fit",
     "GraphError": "errors:GraphError",
     "LanguageError": "errors:LanguageError",
     "MissingExtraError": "errors:MissingExtraError",
@@ -113,6 +118,7 @@ _SURFACE = {
     "compile": "lang.nureon:compile_network",
     "curriculum": "curriculum:",
     "evaluate": "api.operations:evaluate",
+    "fit_many": "train.population:fit_many",
     "huggingface": "backends.huggingface:",
     "load": "api.operations:load",
     "maths": "maths:",

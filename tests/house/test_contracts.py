@@ -25,6 +25,7 @@ TORCH_FREE_FILES = {
         "native",
         "native_program",
         "onnx",
+        "population",
         "reference",
         "stopping",
         "trust",

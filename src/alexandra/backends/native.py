@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexandra import _native
+import alexandra._native as _native
 from alexandra.backends.admit import Admission, check_fed, check_program, check_state, trained_names
 from alexandra.backends.base import Progress
 from alexandra.backends.native_nodes import NodeTuple, axes, node_tuples

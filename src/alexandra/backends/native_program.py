@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alexandra import _native
+import alexandra._native as _native
 from alexandra.backends.admit import WEIGHTS
 from alexandra.backends.noise import noisy
 from alexandra.ir.graph import Graph

@@ -21,6 +21,8 @@ from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import EarlyStop, Program
 
 OUT_OF_TIME = "time budget"
+ALL_EPOCHS = "all epochs done"
+TARGET_REACHED = "target loss reached"
 CHUNK_SECONDS = 0.1  # short epochs go to the backend several at a time
 
 
@@ -28,13 +30,15 @@ CHUNK_SECONDS = 0.1  # short epochs go to the backend several at a time
 class Plan:
     """How long to train: at most `epochs`, at least until `patience` epochs without a better validation loss.
 
-    `patience` 0 trains all epochs. `deadline` is a time.monotonic() moment after which no epoch starts.
+    `patience` 0 trains all epochs. `deadline` is a time.monotonic() moment after which no epoch starts. Training
+    ends after an epoch whose loss (on validation rows where there are any) is at most `target_loss`.
     """
 
     program: Program
     epochs: int = 10
     patience: int = 0
     deadline: float = math.inf
+    target_loss: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def fit_loop(
         program = replace(program, stop=EarlyStop(0, plan.patience))
     held = None if validation is None else (validation.inputs, validation.targets)
     run = _Run(model, model.start(program, train.inputs, train.targets, held), -(-train.rows // program.update_rows))
-    stopped, chunk = "all epochs done", 1
+    stopped, chunk = ALL_EPOCHS, 1
     while len(run.entries) < plan.epochs and not run.state.stopped:
         if time.monotonic() >= plan.deadline and run.entries:
             stopped = OUT_OF_TIME
@@ -103,18 +107,26 @@ def fit_loop(
         for entry in run.epochs(min(chunk, plan.epochs - len(run.entries))):
             if on_epoch is not None:
                 on_epoch(entry)
-        if on_epoch is None and time.monotonic() - asked < CHUNK_SECONDS:
+        entry = run.entries[-1]
+        if (entry.train_loss if validation is None else entry.valid_loss) <= plan.target_loss:
+            stopped = TARGET_REACHED
+            break
+        if on_epoch is None and plan.target_loss == -math.inf and time.monotonic() - asked < CHUNK_SECONDS:
             chunk *= 2
     if program.stop is not None:
         if run.state.stopped:
-            what = "looks" if program.stop.every else "epochs"
-            stopped = f"no better validation loss for {program.stop.patience} {what}"
+            stopped = out_of_patience(program.stop.patience, "looks" if program.stop.every else "epochs")
         if program.stop.restore_best and run.state.best_step:
             model.load(WeightSet(run.state.best))
     best = -(-run.state.best_step // run.steps)
     losses = np.concatenate(run.losses) if run.losses else np.zeros(0)
     seconds = time.monotonic() - began
     return History(tuple(run.entries), best or len(run.entries), run.state.step, seconds, stopped, losses)
+
+
+def out_of_patience(patience: int, what: str = "epochs") -> str:
+    """Why training stopped, in words."""
+    return f"no better validation loss for {patience} {what}"
 
 
 class _Run:
