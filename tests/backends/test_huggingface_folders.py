@@ -21,6 +21,7 @@ from alexandra.backends.huggingface_tensors import WEIGHTS, encoded, tensor_file
 from alexandra.errors import AlexandraError, BackendError, NotFoundError, StorageError, WeightsError
 from alexandra.ir.weights import initialise
 from alexandra.lang.nureon import compile_network
+from alexandra.objectives.spec import CrossEntropy
 
 NETWORKS = Path(__file__).parents[2] / "examples/networks"
 LLAMA = {
@@ -179,6 +180,24 @@ def test_bfloat16_rounds_to_nearest_even_and_goes_back_exactly(tmp_path: Path) -
     read = tensors_of(tmp_path)["x"].array()
     np.testing.assert_array_equal(read[:3], [1.0, 1.0, 1.015625])
     assert np.isinf(read[5]) and np.isnan(read[6]) and encoded(read, "BF16") == encoded(values, "BF16")
+
+
+def test_a_published_folder_gives_the_tokens_that_transformers_gave(real_data: Path) -> None:
+    pytest.importorskip("torch")
+    from alexandra.backends.pytorch import TorchModel
+    from alexandra.backends.pytorch_generate import generate
+
+    place = real_data / "tiny_random_gpt2"
+    read = huggingface.load(place)
+    assert {"tokenizer.json", "merges.txt", "vocab.json"} <= set(read.files)
+    model = TorchModel(read.graph, read.weights)
+    for case in json.loads((place / "expected_2_cases.json").read_text())["cases"]:
+        prompt = np.array([case["ids"]], np.int32)
+        for cached in (True, False):
+            made = generate(model, {"tokens": prompt}, 16, cache=cached)
+            assert made[0, prompt.shape[1] :].tolist() == case["greedy16"]
+        loss = model.loss({"tokens": prompt[:, :-1]}, prompt[:, 1:], CrossEntropy())
+        assert loss == pytest.approx(case["mean_nll"], abs=1e-4)
 
 
 OWN = {

@@ -140,10 +140,10 @@ def _choose(logits: Tensor, rule: Sampling, position: int) -> Tensor:
     if rule.temperature == 0.0:
         return logits.argmax(-1)
     scores = logits.double() / rule.temperature
+    scores, order = scores.sort(descending=True, stable=True)
     if rule.top_k:
-        lowest = scores.topk(min(rule.top_k, scores.shape[-1])).values[:, -1:]
-        scores = scores.masked_fill(scores < lowest, float("-inf"))
-    chances, order = torch.softmax(scores, -1).sort(descending=True, stable=True)
+        scores[:, rule.top_k :] = float("-inf")
+    chances = torch.softmax(scores, -1)
     total = chances.cumsum(-1)
     chances = chances.masked_fill(total - chances >= rule.top_p, 0.0)
     uniform = [float(derive(rule.seed, "sample", row).at(position).uniform(1)[0]) for row in range(len(logits))]
