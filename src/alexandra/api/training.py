@@ -17,6 +17,7 @@ from alexandra.config import parse_config, validate
 from alexandra.errors import NotFoundError, UsageError
 from alexandra.storage import publish
 from alexandra.train.lm.build import Given
+from alexandra.train.lm.doctor import Diagnosis, diagnose
 from alexandra.train.lm.recipe import STAGES, Recipe
 from alexandra.train.lm.run import Trained, load_recipe, read_recipe, run
 from alexandra.train.watch import METRICS, TIMING, read_lines
@@ -97,6 +98,32 @@ def train(request: Request, tell: Tell | None = None) -> list[Trained]:
         write_report(one.folder)
         found.append(trained)
     return found
+
+
+def doctor(request: Request) -> Diagnosis:
+    """Look a recipe over on a few of its own rows."""
+    (one, *_) = plan(request)
+    return diagnose(one.recipe, Given(), one.base)
+
+
+def diagnosis_record(found: Diagnosis) -> dict[str, Any]:
+    """A diagnosis as a JSON record."""
+    return {
+        "findings": [vars(finding) for finding in found.findings],
+        "passed": list(found.passed),
+        "skipped": dict(found.skipped),
+        "seconds": found.seconds,
+    }
+
+
+def diagnosis_lines(found: Diagnosis) -> list[str]:
+    """What a person reads: every finding with its place and its way out, then what was looked at."""
+    text = []
+    for finding in found.findings:
+        text += [f"{finding.check}: {finding.where}: {finding.what}", f"    {finding.fix}"]
+    text.append(f"sound: {', '.join(found.passed) or 'nothing'}")
+    text += [f"not looked at: {name} ({reason})" for name, reason in found.skipped.items()]
+    return [*text, f"{len(found.findings)} findings in {found.seconds:.1f} s"]
 
 
 def record(trained: Trained) -> dict[str, Any]:

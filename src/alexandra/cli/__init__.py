@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "generate": curriculum.generate,
     "validate": curriculum.validate,
     "train": training.train,
+    "doctor": training.doctor,
     "plot": training.plot,
     "table": training.table,
     "verify": verify.verify,

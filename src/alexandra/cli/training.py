@@ -42,6 +42,27 @@ def train(
     )
 
 
+def doctor(
+    what: Annotated[str, typer.Argument(help="A recipe (.toml), or a stage.")],
+    model: Annotated[str, typer.Option(help="A .nl file, or the folder model of an earlier run.")] = "",
+    data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
+    reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="A key of the recipe: train.lr=0.001.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look a recipe over before it costs anything: masks, splits, resume, sampler, rewards. Exit code 1 on findings.
+
+    Example: alexandra doctor recipes/sft.toml
+    """
+    from alexandra.api import training
+
+    request = training.Request(what, model, data, tuple(reward or ()), tuple(setting or ()))
+    found = training.doctor(request)
+    show(training.diagnosis_record(found), as_json, lambda: training.diagnosis_lines(found))
+    if found.findings:
+        raise typer.Exit(1)
+
+
 def plot(
     folder: Annotated[Path, typer.Argument(help="A run's folder.")],
     as_json: Json = False,

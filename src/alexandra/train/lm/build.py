@@ -50,8 +50,16 @@ class Built:
     model: Model
     tokenizer: Tokenizer
     recipe: Recipe
-    rows: int
-    held_out: int
+    records: Sequence[Record]
+    aside: Sequence[Record]
+
+    @property
+    def rows(self) -> int:
+        return len(self.records)
+
+    @property
+    def held_out(self) -> int:
+        return len(self.aside)
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class _Builder:
             "grpo": self._grpo,
         }
         stage, model = makers[self.recipe.stage]()
-        return Built(stage, model, self.tokenizer, self.recipe, len(self.train), len(self.held_out))
+        return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out)
 
     # --- model, text, data ------------------------------------------------------------------------------
 

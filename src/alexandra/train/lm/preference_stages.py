@@ -75,6 +75,12 @@ class Preference:
         found = self.policy.update(batch, lambda logp: self._loss(logp, batch, chosen))
         return {"loss": found.value, **means(found.stats, "pairs")}
 
+    def loss_of(self, number: int) -> float:
+        """The loss of a step's pairs as the policy is now."""
+        chosen = rows_of_step(self.settings.seed, len(self.pairs), self.settings.batch_rows, number)
+        batch = self._batch([self.pairs[i] for i in chosen])
+        return self._loss(self.policy.logprobs(batch), batch, chosen).value
+
     def evaluate(self) -> Metrics:
         """The objective and the share of held-out pairs that are ranked right."""
         if not self.held_out:
