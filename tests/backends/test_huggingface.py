@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from alexandra.backends import huggingface  # noqa: E402
+from alexandra.backends.huggingface_adapter import Adapter, load_adapter, merged, save_adapter  # noqa: E402
 from alexandra.backends.huggingface_config import Config  # noqa: E402
 from alexandra.backends.huggingface_tensors import tensors_of  # noqa: E402
 from alexandra.backends.pytorch import TorchModel  # noqa: E402
@@ -172,3 +173,30 @@ def test_t5_has_the_logits_and_tokens_of_transformers(extra: dict[str, object], 
         np.testing.assert_array_equal(generate(model, prompt, 9, cache=cached), expected)
     huggingface.save(read, tmp_path / "out")
     same_tensors(tmp_path / "out", tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"), [("llama", ["q_proj", "v_proj", "down_proj"]), ("gpt2", ["c_attn", "c_fc"])]
+)
+def test_adapters_of_peft_go_in_and_out(name: str, targets: list[str], tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    theirs = peer(name, *DECODERS[name], tmp_path / "in")
+    settings = peft.LoraConfig(r=3, lora_alpha=5, target_modules=targets, fan_in_fan_out=name == "gpt2")
+    adapted = peft.get_peft_model(theirs, settings).eval()
+    with torch.no_grad():
+        for key, parameter in adapted.named_parameters():
+            if "lora_" in key:
+                parameter.copy_(0.2 * torch.randn_like(parameter))
+    adapted.save_pretrained(tmp_path / "adapter")
+    tokens = torch.arange(10)[None]
+    wanted = adapted(tokens).logits.detach().numpy()
+    read = huggingface.load(tmp_path / "in")
+    adapter = load_adapter(tmp_path / "adapter", read)
+    model = TorchModel(read.graph, merged(read, adapter))
+    given = {"tokens": tokens.numpy().astype(np.int32)}
+    np.testing.assert_allclose(model.forward(given)["logits"], wanted, atol=1e-4)
+    assert np.abs(TorchModel(read.graph, read.weights).forward(given)["logits"] - wanted).max() > 1e-2
+    save_adapter(Adapter(adapter.pairs, adapter.scale, {}), read, tmp_path / "again")
+    base = type(theirs).from_pretrained(tmp_path / "in")
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "again").eval()
+    np.testing.assert_allclose(loaded(tokens).logits.detach().numpy(), wanted, atol=1e-5)

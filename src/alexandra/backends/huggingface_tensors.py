@@ -78,7 +78,7 @@ def small_json(folder: Path, name: str) -> Any:
     return read_json(path)
 
 
-def tensors_of(folder: Path) -> dict[str, Tensor]:
+def tensors_of(folder: Path, weights: str = WEIGHTS) -> dict[str, Tensor]:
     """Every tensor of a folder's safetensors by name; WeightsError for what is missing, pickled, or does not fit."""
     if (folder / INDEX).exists():
         index = small_json(folder, INDEX)
@@ -93,15 +93,15 @@ def tensors_of(folder: Path) -> dict[str, Tensor]:
         if missing := sorted(set(placed) - set(found)):
             raise WeightsError(f"{str(folder)!r}: no shard holds {missing[0]!r}, which the index promises")
         return found
-    if not (folder / WEIGHTS).exists():
+    if not (folder / weights).exists():
         pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED) if folder.is_dir() else []
         if pickled:
             raise WeightsError(
                 f"{str(folder)!r} holds its weights in {pickled[0]!r}, which is never read: it may run code",
                 hint="convert it where you trust it: model.save_pretrained(folder, safe_serialization=True)",
             )
-        raise WeightsError(f"{str(folder)!r} has neither {WEIGHTS!r} nor {INDEX!r}")
-    return _header(plain_file(folder, WEIGHTS))
+        raise WeightsError(f"{str(folder)!r} has neither {weights!r} nor {INDEX!r}")
+    return _header(plain_file(folder, weights))
 
 
 def _header(path: Path) -> dict[str, Tensor]:

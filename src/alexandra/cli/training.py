@@ -30,9 +30,7 @@ def train(
     """
     from alexandra.api import render, training
 
-    request = training.Request(
-        what, model, data, tuple(reward or ()), tuple(setting or ()), seeds, lora, runs, resume
-    )
+    request = training.Request(what, model, data, tuple(reward or ()), tuple(setting or ()), seeds, lora, runs, resume)
     with render.progress("training") as update:
         found = training.train(request, update)
     show(
