@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from alexandra.cli import curriculum, programs, registry, solving, training, verify
+from alexandra.cli import curriculum, data, programs, registry, solving, training, verify
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "solve": solving.solve,
@@ -45,6 +45,10 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
             "quarantine": registry.registry_quarantine,
             "rollback": registry.registry_rollback,
         },
+    ),
+    "data": (
+        "Corpora from recipes: run one, look at what it made.",
+        {"run": data.data_run, "inspect": data.data_inspect},
     ),
     "rules": ("The rules that choose and promote.", {"show": programs.rules_show}),
 }

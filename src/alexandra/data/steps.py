@@ -211,7 +211,7 @@ class Perplexity(Config):
         model = (
             NgramModel.load(place / self.model)
             if self.model
-            else NgramModel.train(_texts(self.reference, place), self.order)
+            else NgramModel.train(texts_of(self.reference, place), self.order)
         )
 
         def reason(document: Document) -> str:
@@ -233,7 +233,7 @@ class Quality(Config):
     def build(self, place: Path) -> Apply:
         if bool(self.labelled) == bool(self.model):
             raise ConfigError("quality needs either labelled = FILES or model = FILE")
-        model = QualityModel.load(place / self.model) if self.model else self._trained(place)
+        model = QualityModel.load(place / self.model) if self.model else self.trained(place)
 
         def apply(document: Document) -> Outcome:
             if document.kind not in self.kinds:
@@ -245,7 +245,7 @@ class Quality(Config):
 
         return apply
 
-    def _trained(self, place: Path) -> QualityModel:
+    def trained(self, place: Path) -> QualityModel:
         documents = list(_documents(self.labelled, place, ReadOptions()))
         absent = [one.id for one in documents if self.label not in one.metadata]
         if absent:
@@ -283,7 +283,7 @@ def _documents(pattern: str, place: Path, options: ReadOptions) -> Iterator[Docu
         yield from (record for record in read_file(path, options) if isinstance(record, Document))
 
 
-def _texts(pattern: str, place: Path) -> Iterator[str]:
+def texts_of(pattern: str, place: Path) -> Iterator[str]:
     return (document.text for document in _documents(pattern, place, ReadOptions()))
 
 
@@ -305,16 +305,20 @@ STEPS: dict[str, type[Config]] = {
 }
 
 
+def validate_step(row: Mapping[str, Any], source: str = "recipe") -> Config:
+    """The settings of one row of a recipe's steps."""
+    name = str(row.get("use", ""))
+    if name not in STEPS:
+        raise ConfigError(f"{source}: unknown step {name!r}", hint=suggest(name, STEPS))
+    return validate({key: value for key, value in row.items() if key != "use"}, STEPS[name], f"{source}: {name}")
+
+
 def build_steps(rows: tuple[Mapping[str, Any], ...], place: Path, source: str = "recipe") -> list[Step]:
     """The steps of a recipe, ready to run; a second one of the same kind gets a number."""
     out: list[Step] = []
-    for number, row in enumerate(rows, 1):
-        name = row.get("use", "")
-        if name not in STEPS:
-            raise ConfigError(f"{source}: step {number} uses {name!r}", hint=suggest(str(name), STEPS))
-        settings: Any = validate(
-            {key: value for key, value in row.items() if key != "use"}, STEPS[name], f"{source}: {name}"
-        )
+    for row in rows:
+        name = str(row.get("use", ""))
+        settings: Any = validate_step(row, source)
         taken = sum(step.name.partition("#")[0] == name for step in out)
         out.append(Step(f"{name}#{taken + 1}" if taken else name, settings.build(place)))
     return out

@@ -62,15 +62,23 @@ class UnionFind:
             parent = above
 
 
-def clusters(signed: Signatures, settings: MinHash, memory_bytes: int = 1 << 30, known: int = 0) -> Clusters:
-    """Group near duplicates. The first `known` records are of an earlier corpus, not compared among themselves."""
+def clusters(
+    signed: Signatures,
+    settings: MinHash,
+    memory_bytes: int = 1 << 30,
+    known: int = 0,
+    left_out: np.ndarray | None = None,
+) -> Clusters:
+    """Group near duplicates. The first `known` records are of an earlier corpus, not compared among themselves; those
+    marked in `left_out` are compared with none."""
     n = len(signed.signatures)
     union = UnionFind(n)
     kept_pairs: list[np.ndarray] = []
     kept_values: list[np.ndarray] = []
     seen = 0
     sizes = signed.sizes
-    for pairs in _candidates(signed, settings, memory_bytes):
+    usable = sizes > 0 if left_out is None else (sizes > 0) & ~left_out
+    for pairs in _candidates(signed, settings, memory_bytes, usable):
         if known:
             pairs = pairs[pairs[:, 1] >= known]
         roots = union.roots()
@@ -109,10 +117,9 @@ def duplicates(found: Clusters, sizes: np.ndarray, keep: str = "first", known: i
     return np.asarray(out)
 
 
-def _candidates(signed: Signatures, settings: MinHash, memory_bytes: int) -> Iterator[np.ndarray]:
+def _candidates(signed: Signatures, settings: MinHash, memory_bytes: int, usable: np.ndarray) -> Iterator[np.ndarray]:
     """Pairs [k, 2], smaller record first, that share a band; records without shingles have no pairs."""
     n = len(signed.signatures)
-    usable = signed.sizes > 0
     partitions = max(1, -(-n * BYTES_PER_KEY // max(1 << 20, memory_bytes)))
     for band in range(settings.bands):
         keys = np.concatenate(
