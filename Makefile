@@ -24,7 +24,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MA
 PACKAGE := pyproject.toml CMakeLists.txt $(shell find src csrc include -type f \
              -not -name '*.pyc' -not -name '*.so' 2>/dev/null)
 
-.PHONY: help demo test test-slow lint format bench wheel native native-asan docs system-tools clean
+.PHONY: help demo test test-slow lint format bench bench-engine wheel native native-asan docs system-tools clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,12 @@ format: $(VENV)/.ready  ## let ruff mend what it can
 
 bench: $(VENV)/.ready native  ## every benchmark, one after the other
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+# Peers run beside the engine; one that is not installed stays out.
+bench-engine: $(VENV)/.ready native  ## the engine beside JAX, PyTorch and llama.cpp, one benchmark after the other
+	$(BIN)/python -m pip install -q jax jaxlib
+	for script in engine population decode engine_transformer; do \
+	  if [ -f benchmarks/$$script.py ]; then echo "== $$script"; $(BIN)/python benchmarks/$$script.py; fi; done
 
 # Installing into .venv is a line in a .pth file; this builds csrc/ into src/alexandra, only what changed.
 native: $(VENV)/.ready  ## build csrc/ into src/alexandra (after a change in C++)
