@@ -213,12 +213,12 @@ static void lane_adam_of(size_t n, float* w, const float* g, float* m, float* v,
     const V l2 = load(s.l2), scale = load(s.scale), l1 = shrinks ? load(s.l1) : V{};
     I live = {};
     if constexpr (!all) live = bits(load(reinterpret_cast<const float*>(s.live)));
-    for (size_t i = 0; i < n * W; i += W) {
+    auto step = [&](size_t i, auto root_of) ALEXANDRA_INLINE_LAMBDA {
         const V weight = load(w + i), before1 = load(m + i), before2 = load(v + i);
         const V grad = fma(l2, weight, load(g + i) * scale);
         const V first = fma(before1, beta1, grad * rest1);
         const V second = fma(before2, beta2, grad * grad * rest2);
-        const V denominator = fma(root(second), inverse_root, eps);
+        const V denominator = fma(root_of(second), inverse_root, eps);
         V kept = weight * keep;
         if constexpr (shrinks) kept -= weight > V{} ? l1 : weight < V{} ? -l1 : V{};
         const V next = fnma(first * rate, reciprocal(denominator), kept);
@@ -228,7 +228,13 @@ static void lane_adam_of(size_t n, float* w, const float* g, float* m, float* v,
             store(m + i, live ? first : before1), store(v + i, live ? second : before2);
             store(w + i, live ? next : weight);
         }
+    };
+    size_t i = 0;
+    for (; i + 2 * W <= n * W; i += 2 * W) {
+        step(i, root);
+        step(i + W, other_root);
     }
+    if (i < n * W) step(i, root);
 }
 
 static void lane_adam(size_t n, float* w, const float* g, float* m, float* v, const LaneStep& s) {

@@ -142,7 +142,8 @@ static void elementary(int which, size_t n, const float* x, float* y) {
             case 3: store(y + i, expm1_negative(v)); break;
             case 4: store(y + i, normal_cdf(v, &unused)); break;
             case 5: store(y + i, vsigmoid(v)); break;
-            default: store(y + i, vsoftplus(v)); break;
+            case 6: store(y + i, vsoftplus(v)); break;
+            default: store(y + i, other_root(v)); break;
         }
     }
 }

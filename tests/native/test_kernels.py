@@ -72,6 +72,21 @@ ELEMENTARY = {
 }
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_root_of_adam_is_correctly_rounded_for_every_mantissa(isa: str) -> None:
+    y = np.empty(2**20, np.float32)
+    for first in range(0x3F800000, 0x40800000, 2**20):  # 1 <= x < 4
+        x = np.arange(first, first + 2**20, dtype=np.uint32).view(np.float32)
+        testing.elementary(isa, 7, x, y)
+        np.testing.assert_array_equal(y, np.sqrt(x))
+    x = np.abs(wide(-1e38, 1e38))
+    x = np.concatenate([x, x * np.float32(1e-38), [0.0, np.inf, 2.0**-96, 2.0**96]]).astype(np.float32)
+    x[np.abs(x) < 2.0**-126] = 0.0  # the engine's subnormal numbers are 0
+    y = np.empty_like(x)
+    testing.elementary(isa, 7, x, y)
+    np.testing.assert_array_equal(y, np.sqrt(x))
+
+
 @pytest.mark.parametrize("name", ELEMENTARY)
 def test_elementary_functions_are_accurate(isa: str, name: str) -> None:
     which, oracle, (low, high), ulps = ELEMENTARY[name]
