@@ -30,6 +30,7 @@ void bind_testing(nb::module_& m);  // testing.cpp
 void bind_lexicon(nb::module_& m);  // lexicon.cpp
 void bind_data(nb::module_& m);     // module_data.cpp
 void bind_population(nb::module_& m);  // module_population.cpp
+void bind_decode(nb::module_& m);   // module_decode.cpp
 
 namespace {
 
@@ -357,4 +358,5 @@ NB_MODULE(_native, m) {
     bind_testing(m);
     bind_lexicon(m);
     bind_data(m);
+    bind_decode(m);
 }
