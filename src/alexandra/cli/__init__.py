@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from alexandra.cli import curriculum, data, programs, registry, solving, training, verify
+from alexandra.cli import curriculum, data, programs, quantize, registry, solving, training, verify
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "solve": solving.solve,
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "plot": training.plot,
     "table": training.table,
     "verify": verify.verify,
+    "quantize": quantize.quantize,
     "demo": solving.demo,
 }
 # group -> (help, its commands)
