@@ -29,7 +29,7 @@ static void score_tile(const AttendCall& c, const float* const* q, int block, fl
 
 template <int T>
 static void score_rows(const AttendCall& c, int first, int begin, int end) {
-    constexpr int B = W < 16 ? 1 : T == 1 ? 8 : T == 2 ? 4 : 2;
+    constexpr int B = W < 16 ? 1 : T == 1 ? 8 : T == 2 ? 4 : 2;  // independent sums hide the latency of one
     const float* q[T];
     float* out[T];
     for (int t = 0; t < T; ++t) {
@@ -39,6 +39,10 @@ static void score_rows(const AttendCall& c, int first, int begin, int end) {
     }
     int b = begin;
     for (; b + B <= end; b += B) score_tile<T, B>(c, q, b, out);
+    if constexpr (B > 4)
+        for (; b + 4 <= end; b += 4) score_tile<T, 4>(c, q, b, out);
+    if constexpr (B > 2)
+        for (; b + 2 <= end; b += 2) score_tile<T, 2>(c, q, b, out);
     for (; b < end; ++b) score_tile<T, 1>(c, q, b, out);
 }
 
@@ -133,6 +137,8 @@ static void attend_rows(const AttendCall& c, int first) {
     const int vectors = (c.value_dim + W - 1) / W;
     int v = 0;
     for (; v + N <= vectors; v += N) value_tile<T, N>(c, first, v * W, sums);
+    if constexpr (N > 2)
+        for (; v + 2 <= vectors; v += 2) value_tile<T, 2>(c, first, v * W, sums);
     for (; v < vectors; ++v) value_tile<T, 1>(c, first, v * W, sums);
 }
 

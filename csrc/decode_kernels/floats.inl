@@ -38,21 +38,25 @@ static ALEXANDRA_INLINE V halves(const void* p) {
 typedef I UnalignedI __attribute__((aligned(1)));
 static ALEXANDRA_INLINE I ints(const void* p) { return *static_cast<const UnalignedI*>(p); }
 
-// acc += the products of one step of k: two values of x for BF16, one otherwise.
+// One vector of a panel's step of k, as it is multiplied: floats, or pairs of bfloat16.
 template <TensorType type>
-static ALEXANDRA_INLINE V step_product(V acc, const uint8_t* w, float x, [[maybe_unused]] uint32_t pair) {
-    if constexpr (type == TensorType::f32) return fma(splat(x), load(reinterpret_cast<const float*>(w)), acc);
-    if constexpr (type == TensorType::f16) return fma(splat(x), halves(w), acc);
-    if constexpr (type == TensorType::bf16) {
+static ALEXANDRA_INLINE V step_weights(const uint8_t* w) {
+    if constexpr (type == TensorType::f32) return load(reinterpret_cast<const float*>(w));
+    if constexpr (type == TensorType::f16) return halves(w);
+    if constexpr (type == TensorType::bf16) return floats(ints(w));
+}
+
+// acc += one step of k: `x` is splat, of a float or of a pair of bfloat16.
+template <TensorType type>
+static ALEXANDRA_INLINE V step_product(V acc, V w, V x) {
+    if constexpr (type != TensorType::bf16) return fma(x, w, acc);
 #if defined(__AVX512BF16__)
-        return (V)_mm512_dpbf16_ps((__m512)acc, (__m512bh)ints(w), (__m512bh)_mm512_set1_epi32(int(pair)));
+    return (V)_mm512_dpbf16_ps((__m512)acc, (__m512bh)w, (__m512bh)x);
 #else
-        const I both = ints(w);
-        const V odd = floats(both & int32_t(0xffff0000)), even = floats(both << 16);
-        acc = fma(splat(__builtin_bit_cast(float, pair & 0xffff0000u)), odd, acc);
-        return fma(splat(__builtin_bit_cast(float, pair << 16)), even, acc);
+    const I high = I{} + int32_t(0xffff0000);
+    acc = fma(floats(bits(x) & high), floats(bits(w) & high), acc);
+    return fma(floats(bits(x) << 16), floats(bits(w) << 16), acc);
 #endif
-    }
 }
 
 template <TensorType type>
@@ -78,17 +82,29 @@ static void float_tile(const MatmulCall& c, const Activations& x, int row, int p
         if constexpr (paired) pairs[t] = x.halves + (row + t) * x.half_stride;
     });
     const int steps = paired ? (x.k + 1) / 2 : x.k;
-    for (int k = 0; k < steps; ++k, w += kVectors * bytes)
+    for (int k = 0; k < steps; ++k, w += kVectors * bytes) {
+        V row[P][kVectors];
         unroll<P>([&](auto p) ALEXANDRA_INLINE_LAMBDA {
             unroll<kVectors>([&](auto v) ALEXANDRA_INLINE_LAMBDA {
-                unroll<T>([&](auto t) ALEXANDRA_INLINE_LAMBDA {
-                    uint32_t pair = 0;
-                    if constexpr (paired) __builtin_memcpy(&pair, pairs[t] + 2 * k, 4);
-                    acc[p][v][t] = step_product<type>(acc[p][v][t], w + p * size + v * bytes,
-                                                      paired ? 0.0f : xs[t][k], pair);
+                row[p][v] = step_weights<type>(w + p * size + v * bytes);
+            });
+        });
+        unroll<T>([&](auto t) ALEXANDRA_INLINE_LAMBDA {
+            V value;
+            if constexpr (paired) {
+                int32_t pair;
+                __builtin_memcpy(&pair, pairs[t] + 2 * k, 4);
+                value = floats(I{} + pair);
+            } else {
+                value = splat(xs[t][k]);
+            }
+            unroll<P>([&](auto p) ALEXANDRA_INLINE_LAMBDA {
+                unroll<kVectors>([&](auto v) ALEXANDRA_INLINE_LAMBDA {
+                    acc[p][v][t] = step_product<type>(acc[p][v][t], row[p][v], value);
                 });
             });
         });
+    }
     unroll<P>([&](auto p) ALEXANDRA_INLINE_LAMBDA {
         unroll<kVectors>([&](auto v) ALEXANDRA_INLINE_LAMBDA {
             unroll<T>([&](auto t) ALEXANDRA_INLINE_LAMBDA {
@@ -101,7 +117,7 @@ static void float_tile(const MatmulCall& c, const Activations& x, int row, int p
 typedef void (*FloatTile)(const MatmulCall&, const Activations&, int, int);
 template <TensorType type, int T>
 static void float_rows(const MatmulCall& c, const Activations& x, int row, int first, int last) {
-    constexpr int P = kTileRowsFloat / T >= 4 ? 4 : kTileRowsFloat / T >= 2 ? 2 : 1;
+    constexpr int P = kTileRowsFloat < 12 ? 1 : T <= 2 ? 4 : T <= 6 ? 2 : 1;  // what 32 registers hold
     int panel = first;
     for (; panel + P <= last; panel += P) float_tile<type, T, P>(c, x, row, panel);
     for (; panel < last; ++panel) float_tile<type, T, 1>(c, x, row, panel);

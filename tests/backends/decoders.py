@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from alexandra.backends.decode import DecoderModel
 from alexandra.backends.decode_config import DecoderConfig, Rope
+from alexandra.backends.decode_graph import decoder_from_weights, decoder_graph
+from alexandra.backends.decode_tokenizer import Tokenizer, tokenizer_from_gguf
 from alexandra.backends.quant import stored
+from alexandra.objectives.spec import AdamW, Schedule
 from alexandra.rng import derive
+from alexandra.train.model import bind
 
 
 def config(architecture: str = "llama", **changes: object) -> DecoderConfig:
@@ -72,3 +80,46 @@ def decoder(architecture: str = "llama", seed: int = 0, **changes: object) -> De
 
 def tokens(count: int, vocab: int = 96, seed: int = 0) -> list[int]:
     return [int(token) for token in derive(seed, "tokens").below(vocab, count)]
+
+
+def characters(folder: Path) -> tuple[Tokenizer, dict[str, Any], str]:
+    """A tokenizer of Shakespeare's characters, its GGUF keys, and his text."""
+    with gzip.open(folder / "lm_text" / "tinyshakespeare_train.txt.gz", "rt", encoding="utf-8") as file:
+        text = file.read()
+    names = [b"<unk>", b"<s>", b"</s>", *(c.replace(" ", "\u2581").encode() for c in sorted(set(text)))]
+    names += [f"[{i}]".encode() for i in range(len(names), 96)]
+    metadata = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.scores": [0.0] * 96,
+        "tokenizer.ggml.token_type": [2, 3, 3] + [1] * 93,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.add_space_prefix": False,
+    }
+    tokenizer = tokenizer_from_gguf(metadata)
+    assert tokenizer is not None
+    return tokenizer, metadata, text
+
+
+def trained(folder: Path, epochs: int = 3) -> tuple[DecoderModel, str]:
+    """A two-layer Llama that has read 400,000 characters of Shakespeare (torch), and a part that it has not read."""
+    tokenizer, metadata, text = characters(folder)
+    c = config("llama", width=128, head_dim=32, hidden=256, rope=Rope(10000.0, 32))
+    length, count = 64, 6000
+    ids = np.array([tokenizer.tokens[x.replace(" ", "\u2581")] for x in text[: length * count + 1]], np.int32)
+    inputs, targets = ids[:-1].reshape(count, length), ids[1:].reshape(count, length)
+    model = bind(decoder_graph(c), backend="torch", seed=0)
+    steps = epochs * (count // 32)
+    model.fit(
+        {"tokens": inputs},
+        targets,
+        optimizer=AdamW(lr=3e-3, weight_decay=0.01),
+        schedule=Schedule(kind="cosine", total_steps=steps, warmup_steps=20),
+        epochs=epochs,
+        batch_size=32,
+        clip_norm=1.0,
+    )
+    made = decoder_from_weights(c, model.weights, tokenizer)
+    return DecoderModel(c, made.tensors, tokenizer, "shakespeare", metadata), text[-20000:]

@@ -16,6 +16,7 @@ from alexandra.backends.decode import (
     load_decoder,
 )
 from alexandra.backends.gguf_export import converted, export_gguf
+from alexandra.backends.quant import stored
 from alexandra.errors import BackendError, WeightsError
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gpt2")
@@ -46,6 +47,15 @@ def test_instruction_sets_agree(kind: str) -> None:
         error = np.abs(logits - base) / np.maximum(1, np.abs(base))
         assert error.max() <= (1e-5 if kind in ("F32", "F16") else 0.5)
         assert np.quantile(error, 0.75) <= 1e-5
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("F16", 1e-6), ("BF16", 0.05), ("Q8_0", 0.05), ("Q4_0", 0.05)])
+def test_products_are_those_of_the_weights_as_floats(kind: str, bound: float) -> None:
+    model, text = of_kind(kind), tokens(40)
+    plain = DecoderModel(model.config, {name: stored(t.array(), name) for name, t in model.tensors.items()})
+    wanted = Generator(plain).logits(text)
+    error = Generator(model).logits(text) - wanted
+    assert np.sqrt((error**2).mean()) <= bound * wanted.std()  # activations are rounded, weights are not
 
 
 @pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q4_0"])
