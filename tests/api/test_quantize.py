@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.backends.decoders import decoder, tokens, trained
 from typer.testing import CliRunner
 
 from alexandra.api.quantize import LIMITS, Quality, _missed, quantize_model
@@ -12,7 +13,6 @@ from alexandra.backends.decode import Generator, load_decoder
 from alexandra.backends.gguf_export import export_gguf
 from alexandra.cli import app
 from alexandra.errors import UsageError
-from tests.backends.decoders import decoder, tokens, trained
 
 
 def test_the_report_is_what_a_hand_computes(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
     "z3": "z3-solver",
     "importlinter": "import-linter",
+    "llama_cpp": "llama-cpp-python",
     "mlflow": "mlflow-skinny",
     "tensorflow": "tensorflow-cpu",
     "PIL": "pillow",
@@ -53,7 +54,7 @@ def declared(repository: Path, *extras: str) -> set[str]:
 def imported(folder: Path) -> dict[str, Path]:
     """Third-party distributions that the files of a folder import -> one file that does."""
     found: dict[str, Path] = {}
-    local = {p.stem for p in folder.rglob("*.py")}
+    local = {folder.name, *(p.stem for p in folder.rglob("*.py"))}
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

@@ -219,7 +219,7 @@ def decoder_graph(config: DecoderConfig) -> Graph:
     turn: dict[str, Attr] = {"rope": True, "base": rope.base, "dims": rope.dims, "scaling": rope.scaling}
     turn |= {"factor": rope.factor, "low": rope.low, "high": rope.high, "original": rope.original}
     turn |= {"layout": "interleaved" if rope.interleaved else "half"}
-    attention: dict[str, Attr] = {"heads": config.heads, "kv_heads": config.kv_heads, "head_dim": config.head_dim, **turn}
+    attention = {**turn, "heads": config.heads, "kv_heads": config.kv_heads, "head_dim": config.head_dim}
     attention |= {"window": config.window or None, "qk_norm": config.architecture == "qwen3"}
     attention |= {"bias": config.architecture == "qwen2", "out_bias": False, "norm_eps": config.eps}
     nodes = [

@@ -112,7 +112,7 @@ def _tokenizer(model: DecoderModel) -> dict[str, Any]:
 
 
 def plain_vocabulary(count: int) -> dict[str, Any]:
-    """A SentencePiece vocabulary that splits text into bytes: 3 control tokens, 256 bytes, the space, then names without text."""
+    """A SentencePiece vocabulary of bytes: 3 control tokens, 256 bytes, the space, then names without text."""
     head = [b"<unk>", b"<s>", b"</s>"] + [f"<0x{byte:02X}>".encode() for byte in range(256)] + ["\u2581".encode()]
     names = (head + [f"[{i}]".encode() for i in range(len(head), count)])[:count]
     kinds = ([2, 3, 3] + [6] * 256 + [1] * max(0, count - 259))[:count]
