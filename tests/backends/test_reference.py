@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from alexandra.backends import bind as bind_module
 from alexandra.backends.base import Model, TrainState
-from alexandra.backends.bind import BACKENDS, bind
+from alexandra.backends.bind import BACKENDS, Choice, bind, choose
 from alexandra.backends.reference import ReferenceModel
 from alexandra.errors import BackendError, WeightsError
 from alexandra.ir.build import Builder, Layer, linear, mlp, sequential
@@ -270,3 +271,19 @@ def test_bind_refuses_unknown_backends_open_sizes_and_foreign_weights() -> None:
         bind(classifier(), "reference", initialise(mlp(8, inputs=5, outputs=3)))
     assert isinstance(bind(classifier(), "reference"), ReferenceModel)
     assert all(":" in place for place in BACKENDS.values())
+
+
+def test_auto_chooses_by_size_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing: set[str] = set()
+    monkeypatch.setattr(bind_module, "available", lambda name: f"no {name}" if name in missing else "")
+    large = mlp(9000, 9000, inputs=4, outputs=3)
+    assert choose(classifier()).backend == "native" and choose(classifier()).reason.endswith("FLOPs a row: small")
+    assert choose(large) == Choice("torch", "81,081,003 parameters, 162,126,000 FLOPs a row: large")
+    assert choose(mlp(4)) == Choice("native", "its sizes are still open")
+    missing.add("torch")
+    assert choose(large) == Choice("native", "no torch")
+    missing.add("native")
+    with pytest.warns(UserWarning, match="using the NumPy backend, which is slow: no native"):
+        assert choose(large) == Choice("reference", "no native")
+    missing.remove("torch")
+    assert choose(classifier()) == Choice("torch", "no native")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from alexandra.backends.bind import choose
 from alexandra.errors import UsageError, suggest
 from alexandra.ir.check import auto_nodes, bind_sizes, infer
 from alexandra.ir.cost import BYTES_PER_VALUE, active_parameters, flops, memory, parameters
@@ -82,6 +83,9 @@ def compile_file(
         question = cost if isinstance(cost, CostQuestion) else CostQuestion()
         record["cost"] = _cost(graph, question)
         table = "\n".join(f"{name:<34}{value:>24,}" for name, value in record["cost"].items())
+        auto = choose(graph)
+        record["auto"] = asdict(auto)
+        table += f"\nbackend auto: {auto.backend} ({auto.reason})"
         if question.devices:
             plan = sharding_plan(graph, question.devices, int(question.device_gib * 2**30), question.training)
             record["plan"] = asdict(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +14,8 @@ from typing import cast
 from alexandra.backends.base import Model
 from alexandra.backends.foreign import refuse_foreign
 from alexandra.errors import BackendError, missing_extra, suggest
-from alexandra.ir.check import auto_nodes, verify
+from alexandra.ir.check import auto_nodes, bind_sizes, infer, verify
+from alexandra.ir.cost import flops, parameters
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet, initialise
 
@@ -24,6 +26,7 @@ BACKENDS = {
     "torch": "alexandra.backends.pytorch:TorchModel",
 }
 _NATIVE_MODULE = "alexandra._native"
+LARGE_PARAMETERS, LARGE_FLOPS, OPEN_LENGTH = 50_000_000, 20_000_000_000, 128
 
 
 def bind(
@@ -38,17 +41,16 @@ def bind(
     `weights` may be the path of saved ones (`WeightSet.save`): they are mapped, checked against their checksums, and
     the native engine infers from the file's pages without a copy.
 
-    "auto" is the native engine; PyTorch where the network has an op that the engine lacks; or the reference backend
-    (with one warning) where neither is installed.
+    "auto" is what `choose` says: the native engine, PyTorch for large networks, or the reference backend (with one
+    warning) where neither is installed.
     Raises BackendError for an unknown or unavailable backend and for a graph with sizes left open,
     MissingExtraError where a backend's extra is not installed, WeightsError for weights of another graph.
     """
-    name = _automatic() if backend == "auto" else backend
-    if name not in BACKENDS:
+    if backend not in (*BACKENDS, "auto"):
         raise BackendError(f"unknown backend {backend!r}", hint=suggest(backend, [*BACKENDS, "auto"]))
     if threads < 1:
         raise BackendError(f"threads must be at least 1, got {threads!r}")
-    refuse_foreign(graph, f"backend {name!r}")
+    refuse_foreign(graph, f"backend {backend!r}")
     verify(graph)
     if open_nodes := auto_nodes(graph):
         names = ", ".join(node.name for node in open_nodes)
@@ -58,6 +60,7 @@ def bind(
         )
     if isinstance(weights, str | Path):
         weights = WeightSet.open(weights, graph)
+    name = choose(graph).backend if backend == "auto" else backend
     return _load(name)(graph, initialise(graph, seed) if weights is None else weights, threads=threads)
 
 
@@ -79,13 +82,35 @@ def _load(name: str) -> Callable[..., Model]:
     return cast(Callable[..., Model], getattr(import_module(module), attribute))
 
 
-def _automatic() -> str:
-    """The backend that "auto" means here; a fallback is said once."""
-    reason = available("native")
-    if not reason:
-        return "native"
-    _warn(reason)
-    return "reference"
+@dataclass(frozen=True)
+class Choice:
+    """What "auto" means for a network on this machine, and why."""
+
+    backend: str
+    reason: str
+
+
+def choose(graph: Graph) -> Choice:
+    """The native engine for small and symbolic networks, PyTorch for large ones where it is installed.
+
+    Large: LARGE_PARAMETERS, or LARGE_FLOPS for a row whose open axes have OPEN_LENGTH positions. Where the engine is
+    not built: PyTorch, or with one warning the reference.
+    """
+    lacking, without_torch = available("native"), available("torch")
+    if lacking:
+        if not without_torch:
+            return Choice("torch", lacking)
+        _warn(lacking)
+        return Choice("reference", lacking)
+    if without_torch or auto_nodes(graph):
+        return Choice("native", without_torch or "its sizes are still open")
+    values = parameters(graph)
+    axes = {dim for node in graph.inputs for dim in infer(graph)[node.name].shape if isinstance(dim, str)}
+    work = flops(bind_sizes(graph, dict.fromkeys(axes, OPEN_LENGTH)) if axes else graph)
+    what = f"{values:,} parameters, {work:,} FLOPs a row"
+    if values >= LARGE_PARAMETERS or work >= LARGE_FLOPS:
+        return Choice("torch", f"{what}: large")
+    return Choice("native", f"{what}: small")
 
 
 @cache
