@@ -282,13 +282,13 @@ class ReferenceModel:
         self._max_rows = max(self._max_rows, min(rows, program.batch_size))
         return ReferenceState(self, program, (arrays, wanted), valid)
 
-    @_QUIET
     def feed(self, state: ReferenceState, inputs: Mapping[str, Any], targets: Any) -> None:
         """Other rows for a run, as many and of the same shapes; moments and step go on."""
         arrays, rows = self.admission.inputs(inputs)
         wanted = self.admission.targets(targets, state.program.objective, arrays, rows)
         state.replace_data((arrays, wanted))
 
+    @_QUIET
     def run(self, state: ReferenceState, steps: int, progress: Progress | None = None) -> np.ndarray:
         """At most `steps` steps of the run (fewer when it stops early); the float64 loss of each before its update."""
         if state.model is not self:
