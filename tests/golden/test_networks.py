@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alexandra.api.programs import CostQuestion, compile_file, format_files
-from alexandra.backends.bind import bind
+from alexandra.backends.bind import available, bind
 from alexandra.errors import GraphError, LanguageError, UsageError
 from alexandra.ir import cost
 from alexandra.ir.check import bind_sizes, infer
@@ -85,12 +85,14 @@ def inputs_of(graph: Graph) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.parametrize("backend", ["native", "torch"])
 @pytest.mark.parametrize("name", SMALL)
-def test_small_ones_give_the_references_answers_and_gradients_on_torch(name: str) -> None:
-    pytest.importorskip("torch")
+def test_small_ones_give_the_references_answers_and_gradients(name: str, backend: str) -> None:
+    if reason := available(backend):
+        pytest.skip(reason)
     graph = network(name, **SMALL[name])
     given = inputs_of(graph)
-    models = [bind(graph, backend, seed=1) for backend in ("reference", "torch")]
+    models = [bind(graph, name, seed=1) for name in ("reference", backend)]
     wanted, actual = (model.forward(given) for model in models)
     assert {name: array.shape for name, array in wanted.items()} == {
         node.name: (2, *(7 if isinstance(dim, str) else dim for dim in infer(graph)[node.name].shape))

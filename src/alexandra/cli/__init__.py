@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from alexandra.cli import curriculum, data, programs, quantize, registry, solving, training, verify
+from alexandra.cli import curriculum, data, exchange, programs, quantize, registry, solving, training, verify
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "solve": solving.solve,
@@ -50,6 +50,10 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "data": (
         "Corpora from recipes: run one, look at what it made.",
         {"run": data.data_run, "inspect": data.data_inspect},
+    ),
+    "huggingface": (
+        "Models in from Hugging Face's form and out again.",
+        {"import": exchange.import_model, "export": exchange.export_model},
     ),
     "rules": ("The rules that choose and promote.", {"show": programs.rules_show}),
 }
