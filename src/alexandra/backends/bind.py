@@ -24,6 +24,7 @@ BACKENDS = {
     "reference": "alexandra.backends.reference:ReferenceModel",
     "native": "alexandra.backends.native:NativeModel",
     "torch": "alexandra.backends.pytorch:TorchModel",
+    "keras": "alexandra.backends.keras:KerasModel",
 }
 _NATIVE_MODULE = "alexandra._native"
 LARGE_PARAMETERS, LARGE_FLOPS, OPEN_LENGTH = 50_000_000, 20_000_000_000, 128
@@ -70,13 +71,15 @@ def available(backend: str) -> str:
         return "the native engine is not built (no compiled module alexandra._native)"
     if backend == "torch" and find_spec("torch") is None:
         return "PyTorch is not installed"
+    if backend == "keras" and not (find_spec("keras") and find_spec("tensorflow")):
+        return "Keras with TensorFlow is not installed"
     return ""
 
 
 def _load(name: str) -> Callable[..., Model]:
     if reason := available(name):
-        if name == "torch":
-            raise missing_extra("backend 'torch'", "torch")
+        if name in ("torch", "keras"):
+            raise missing_extra(f"backend {name!r}", name)
         raise BackendError(f"backend {name!r} cannot run: {reason}", hint="reinstall with a C++ compiler present")
     module, _, attribute = BACKENDS[name].partition(":")
     return cast(Callable[..., Model], getattr(import_module(module), attribute))
