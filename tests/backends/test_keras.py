@@ -47,7 +47,7 @@ def test_weights_trained_here_give_the_same_outputs_everywhere() -> None:
 
 
 def test_a_keras_model_is_saved_and_read_in_its_own_formats(tmp_path: Path) -> None:
-    import keras
+    keras = pytest.importorskip("keras")
 
     from alexandra.backends.keras import checkpoint_of, keras_model, weights_of
 
@@ -69,7 +69,7 @@ def test_a_keras_model_is_saved_and_read_in_its_own_formats(tmp_path: Path) -> N
 
 
 def test_fit_trains_and_the_weights_come_back() -> None:
-    import keras
+    keras = pytest.importorskip("keras")
 
     from alexandra.backends.keras import keras_model, weights_of
 

@@ -78,8 +78,10 @@ def available(backend: str) -> str:
 
 def _load(name: str) -> Callable[..., Model]:
     if reason := available(name):
-        if name in ("torch", "keras"):
-            raise missing_extra(f"backend {name!r}", name)
+        if name == "torch":
+            raise missing_extra("backend 'torch'", "torch")
+        if name == "keras":
+            raise missing_extra("backend 'keras'", "keras")
         raise BackendError(f"backend {name!r} cannot run: {reason}", hint="reinstall with a C++ compiler present")
     module, _, attribute = BACKENDS[name].partition(":")
     return cast(Callable[..., Model], getattr(import_module(module), attribute))
