@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from alexandra.errors import VerifierError
 
 MAX_CHARS, MAX_DEPTH = 4_000, 50
-_TOKEN = re.compile(r"\s*([∀∃¬∧∨→↔⊕=≠(),]|[\w'’.\-]+)")
+_TOKEN = re.compile(r"\s*([∀∃¬∧∨→↔⊕=≠(),]|[\w'’.\-+]+)")
 _LEVELS = (("↔",), ("→",), ("⊕", "∨"), ("∧",))
 _SMT = {"↔": "=", "→": "=>", "⊕": "xor", "∨": "or", "∧": "and"}
 

@@ -6,20 +6,60 @@ counterexample comes along); where the engine says unknown, so does this tool.
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from alexandra.maths.equality import equal
-from alexandra.maths.expr import symbols
+from alexandra.maths.expr import Expr, symbols
 from alexandra.maths.interval import enclose
 from alexandra.maths.reader import read
 from alexandra.records import Claim, Verdict
 from alexandra.verifiers.claims import Expression
 from alexandra.verifiers.tool import Tool, own_version
 
+_CHOICE = re.compile(r"\(?([A-Z])\)?\.?")
+_INTERVAL = re.compile(r"(\(|\[)(.+),(.+)(\)|\])", re.DOTALL)
+_MIXED = re.compile(r"(-?\d+) (\d+/\d+)")
+_ASSIGNED = re.compile(r"[A-Za-z]\w?\s*=([^=]+)")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
+
+
+def _plain(text: str) -> str:
+    """Without currency, spacing commands and text around a lone letter."""
+    bare = text.replace("\\$", "").replace("\\left", "").replace("\\right", "").strip()
+    lone = _TEXT.fullmatch(bare)
+    bare = lone[1].strip() if lone else bare
+    mixed = _MIXED.fullmatch(bare)
+    return f"{mixed[1]}{'-' if bare[0] == '-' else '+'}{mixed[2]}" if mixed else bare
+
+
+def _by_form(left: str, right: str) -> bool | None:
+    """Are two letters of a choice, or two half-open intervals, the same? None when they are neither."""
+    letters = _CHOICE.fullmatch(left), _CHOICE.fullmatch(right)
+    if letters[0] and letters[1]:
+        return letters[0][1] == letters[1][1]
+    ends = _INTERVAL.fullmatch(left), _INTERVAL.fullmatch(right)
+    if ends[0] and ends[1] and any("[" in one[1] or "]" in one[4] for one in ends if one):
+        same = [equal(read(ends[0][i]), read(ends[1][i])).kind for i in (2, 3)]
+        brackets = (ends[0][1], ends[0][4]) == (ends[1][1], ends[1][4])
+        return None if "unknown" in same else brackets and same == ["equal", "equal"]
+    return None
+
+
+def _paired(left: str, right: str) -> tuple[Expr, Expr]:
+    """Both read; "x = 5" answers what "5" does when only one of them names the symbol."""
+    named = [_ASSIGNED.fullmatch(one) for one in (left, right)]
+    if (named[0] is None) != (named[1] is None):
+        left, right = (one[1] if one else text for one, text in zip(named, (left, right), strict=True))
+    return read(left), read(right)
+
 
 def _judge(tool: Tool, claim: Claim) -> Verdict:
     content: Expression = claim.content
-    left, right = read(content.left), read(content.right)
+    first, second = _plain(content.left), _plain(content.right)
+    if content.relation == "=" and (decided := _by_form(first, second)) is not None:
+        return tool.holds(claim, decided, "the same answer" if decided else "different answers")
+    left, right = _paired(first, second)
     if content.relation in ("=", "!="):
         found = equal(left, right)
         if found.kind == "unknown":

@@ -1,7 +1,8 @@
 """Tool `passages_fts`: do passages contradict a text? SQLite's FTS5 finds those about the same, then they are compared.
 
 Context: `passages`. Of the passages found, sentences that share most content words with the text are compared: a
-negation on one side only, or different numbers, contradict; the same on both supports. No match: it abstains.
+negation on one side only, different numbers, or a word that the passage lacks contradict; the same on both supports.
+No match: it abstains.
 """
 
 from __future__ import annotations
@@ -64,11 +65,13 @@ def _compared(tool: Tool, claim: Claim, found: list[tuple[int, str]]) -> Verdict
     negated, numbers = bool(_NEGATION.search(claim.content)), _numbers(claim.content)
     best, support = SAME, None
     for place, passage in found:
+        known = set(_content(passage))
         for sentence in _SENTENCE.split(passage):
             share = len(own & set(_content(sentence))) / len(own)
-            if share < best:
+            if share < best or (support is not None and share == best):
                 continue
-            why = ""
+            foreign = own - known
+            why = f"it does not speak of {', '.join(sorted(foreign)[:4])}" if foreign else ""
             if bool(_NEGATION.search(sentence)) != negated:
                 why = "one of the two is negated"
             elif numbers and _numbers(sentence) and not numbers <= _numbers(sentence):
