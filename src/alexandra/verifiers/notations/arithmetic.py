@@ -149,8 +149,9 @@ def smt(tree: Tree, sorts: Mapping[str, str], whole: bool, guards: list[str]) ->
     return f"({'mod' if op == '%' else op} {' '.join(inner)})"
 
 
-def refutation(left: str, relation: str, right: str, where: Mapping[str, str]) -> str:
-    """An SMT-LIB script that is unsatisfiable exactly when the relation holds wherever both sides have a value."""
+def refutation(left: str, relation: str, right: str, where: Mapping[str, str]) -> tuple[str, str]:
+    """Two SMT-LIB scripts: the first is satisfiable where both sides have a value ("" when they always have one), both
+    together are unsatisfiable exactly when the relation holds wherever they do."""
     if relation not in RELATIONS:
         raise VerifierError(f"unknown relation {relation!r}", hint="one of: " + " ".join(RELATIONS))
     trees = (parse(left), parse(right))
@@ -165,7 +166,8 @@ def refutation(left: str, relation: str, right: str, where: Mapping[str, str]) -
     meets = f"(not (= {sides[0]} {sides[1]}))" if relation == "!=" else f"({relation} {sides[0]} {sides[1]})"
     lines = [f"(declare-const |{name}| {sort.capitalize()})" for name, sort in sorts.items()]
     lines += [f"(assert {guard})" for guard in dict.fromkeys(guards)]
-    return "\n".join([*lines, f"(assert (not {meets}))"])
+    domain, against = "\n".join(lines), f"\n(assert (not {meets}))"
+    return (domain, against) if guards else ("", domain + against)
 
 
 def _is_fractional(tree: Tree) -> bool:

@@ -7,6 +7,7 @@ how it ended. Every layer that was put on, or why not, is reported before foreig
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -156,7 +157,8 @@ def _guard(request: dict[str, Any], fds: list[int], folders: list[str], zygotes:
     def end(number: int, frame: object) -> None:
         nonlocal why
         why = why or ("timeout" if number == signal.SIGALRM else "stopped")
-        os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, signal.SIGTERM))
     child = os.fork()

@@ -12,10 +12,23 @@ MILLISECONDS = 1000
 
 
 def _judge(tool: Tool, claim: Claim) -> Verdict:
+    content = claim.content
+    domain, against = refutation(content.left, content.relation, content.right, content.where)
+    if domain and _asked(domain)[0] != "sat":
+        return tool.abstains("it is not known to have a value anywhere")
+    script = domain + against
+    answer, at = _asked(script)
+    if answer == "unsat":
+        return tool.holds(claim, True, "no counterexample exists", f"unsat\n{script}")
+    if answer == "sat":
+        return tool.holds(claim, False, f"counterexample: {at or 'none needed'}", f"sat {at}\n{script}")
+    return tool.abstains(f"undecided: {at}")
+
+
+def _asked(script: str) -> tuple[str, str]:
+    """ "sat" with a model, "unsat", or "unknown" with the reason."""
     import cvc5
 
-    content = claim.content
-    script = refutation(content.left, content.relation, content.right, content.where)
     terms = cvc5.TermManager()
     solver = cvc5.Solver(terms)
     solver.setOption("tlimit-per", str(MILLISECONDS))
@@ -26,12 +39,9 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
     while not (command := parser.nextCommand()).isNull():
         command.invoke(solver, names)
     answer = solver.checkSat()
-    if answer.isUnsat():
-        return tool.holds(claim, True, "no counterexample exists", f"unsat\n{script}")
     if answer.isSat():
-        at = ", ".join(f"{one} = {solver.getValue(one)}" for one in names.getDeclaredTerms())
-        return tool.holds(claim, False, f"counterexample: {at or 'none needed'}", f"sat {at}\n{script}")
-    return tool.abstains(f"undecided: {answer.getUnknownExplanation()}")
+        return "sat", ", ".join(f"{one} = {solver.getValue(one)}" for one in names.getDeclaredTerms())
+    return ("unsat", "") if answer.isUnsat() else ("unknown", str(answer.getUnknownExplanation()))
 
 
 TOOL = Tool(

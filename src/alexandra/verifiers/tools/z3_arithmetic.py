@@ -4,11 +4,10 @@ counterexample; none found by a complete search is a proof, and time running out
 
 from __future__ import annotations
 
-from typing import Any
-
 from alexandra.records import Claim, Verdict
 from alexandra.verifiers.notations.arithmetic import refutation
 from alexandra.verifiers.tool import Tool, needs_package, package_version
+from alexandra.verifiers.tools import z3_warm
 
 MILLISECONDS = 1000
 
@@ -17,10 +16,14 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
     import z3
 
     content = claim.content
-    script = refutation(content.left, content.relation, content.right, content.where)
-    context = z3.Context()
-    solver: Any = z3.Solver(ctx=context)
-    solver.set("timeout", MILLISECONDS)
+    domain, against = refutation(content.left, content.relation, content.right, content.where)
+    solver = z3_warm.solver(MILLISECONDS)
+    if domain:
+        solver.from_string(domain)
+        if solver.check() != z3.sat:
+            return tool.abstains("it is not known to have a value anywhere")
+    script = domain + against
+    solver = z3_warm.solver(MILLISECONDS)
     solver.from_string(script)
     answer = solver.check()
     if answer == z3.unsat:

@@ -6,20 +6,17 @@ is not settled in time is an abstention. answer "consistent" claims no more than
 
 from __future__ import annotations
 
-from typing import Any
-
 from alexandra.errors import VerifierError
 from alexandra.records import Claim, Verdict
 from alexandra.verifiers.notations.first_order import Vocabulary, to_smt
 from alexandra.verifiers.tool import Tool, needs_package, package_version
+from alexandra.verifiers.tools import z3_warm
 
 MILLISECONDS = 1000
 ANSWERS = ("true", "false", "unknown", "consistent")
 
 
 def _judge(tool: Tool, claim: Claim) -> Verdict:
-    import z3
-
     content = claim.content
     if content.answer not in ANSWERS:
         raise VerifierError(f"unknown answer {content.answer!r}", hint="one of: " + ", ".join(ANSWERS))
@@ -29,8 +26,7 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
     head = words.declarations() + "".join(f"(assert {one})" for one in premises)
 
     def check(extra: str) -> str:
-        solver: Any = z3.Solver(ctx=z3.Context())
-        solver.set("timeout", MILLISECONDS)
+        solver = z3_warm.solver(MILLISECONDS)
         solver.from_string(head + extra)
         return str(solver.check())
 

@@ -5,11 +5,10 @@ A negation is a proposition of its own (notations/horn.py), so entailment is the
 
 from __future__ import annotations
 
-from typing import Any
-
 from alexandra.records import Claim, Verdict
 from alexandra.verifiers.notations import horn
 from alexandra.verifiers.tool import Tool, needs_package, package_version
+from alexandra.verifiers.tools import z3_warm
 
 MILLISECONDS = 1000
 
@@ -18,9 +17,7 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
     import z3
 
     program = horn.parse(claim.content.program, claim.content.query)
-    context = z3.Context()
-    solver: Any = z3.Solver(ctx=context)
-    solver.set("timeout", MILLISECONDS)
+    solver = z3_warm.solver(MILLISECONDS)
     names: dict[horn.Atom, str] = {}
 
     def name(atom: horn.Atom) -> str:
@@ -35,7 +32,7 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
     solver.from_string(declared + "".join(clauses))
     derived = []
     for one in (asked, opposite):
-        answer = solver.check(z3.Not(z3.Bool(one, context)))
+        answer = solver.check(z3.Not(z3.Bool(one, solver.ctx)))
         if answer == z3.unknown:
             return tool.abstains(f"undecided: {solver.reason_unknown()}")
         derived.append(answer == z3.unsat)
