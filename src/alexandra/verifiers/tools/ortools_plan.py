@@ -1,6 +1,6 @@
 """Tool `ortools_plan`: is a plan feasible, and how far from the best? OR-Tools solves the same program (SCIP, GLOP).
 
-Feasibility is checked by exact arithmetic on the claim's own numbers; the optimum is the solver's.
+Feasibility is checked exactly on the claim's own numbers, up to their rounding; the optimum is the solver's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from alexandra.verifiers.claims import Plan
 from alexandra.verifiers.tool import Tool, needs_package, package_version
 
 MAX_VARIABLES, MILLISECONDS, EXACT = 1_000, 2_000, 1e-6
+ROUNDING = Fraction(1, 10**9)  # of the numbers' own size: 0.7 is no binary number
 
 
 def broken(plan: Plan) -> str:
@@ -24,9 +25,10 @@ def broken(plan: Plan) -> str:
             return f"{name} = {value:g} is negative"
         if plan.whole and value != int(value):
             return f"{name} = {value:g} is not whole"
-    slack = Fraction(0) if plan.whole else Fraction(1, 10**6)
     for coefficients, relation, limit in plan.constraints:
-        total = sum((Fraction(c) * Fraction(plan.values.get(n, 0)) for n, c in coefficients.items()), Fraction(0))
+        terms = [Fraction(c) * Fraction(plan.values.get(name, 0)) for name, c in coefficients.items()]
+        total = sum(terms, Fraction(0))
+        slack = ROUNDING * (1 + abs(Fraction(limit)) + sum(map(abs, terms), Fraction(0)))
         gap = total - Fraction(limit)
         if relation not in ("<=", ">=", "="):
             raise VerifierError(f"unknown relation {relation!r}", hint="one of: <=, >=, =")
