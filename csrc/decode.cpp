@@ -215,7 +215,7 @@ void Decoder::plan_arena() {
     const size_t width = round_up(size_t(widest_), 64);
     p.half_stride = p.byte_stride = ptrdiff_t(width);
     p.blocks = ptrdiff_t(width / kBlock);
-    const size_t halves = take(rows * width / 2), bytes = take(rows * width / 4);
+    const size_t halves = take(rows * width / 2), bytes = take(rows * width / 4), low = take(rows * width / 4);
     const size_t scales = take(rows * width / kBlock), sums = take(rows * width / kBlock);
     scratch_floats_ = std::max(scratch_floats_, size_t(max_queries_) * size_t(score_stride_));
     scratch_ = take(scratch_floats_ * size_t(config_.threads));
@@ -229,6 +229,7 @@ void Decoder::plan_arena() {
     float* base = arena_.data();
     p.halves = reinterpret_cast<uint16_t*>(base + halves);
     p.bytes = reinterpret_cast<int8_t*>(base + bytes);
+    p.low = reinterpret_cast<int8_t*>(base + low);
     p.scales = base + scales;
     p.sums = reinterpret_cast<int32_t*>(base + sums);
     positions_.reserve(rows);
@@ -315,14 +316,13 @@ void Decoder::prepare(RowsView x, int rows, int node, TensorType type, int k) {
     prepared_.x = x.data;
     prepared_.stride = x.stride;
     if (type == TensorType::f32 || type == TensorType::f16) return;
-    const TensorType kind = quantised(type) ? TensorType::q8_0 : type;
-    if (root >= 0 && prepared_input_ == root && prepared_type_ == kind) return;
+    if (root >= 0 && prepared_input_ == root && prepared_type_ == type) return;
     prepared_input_ = root;
-    prepared_type_ = kind;
-    if (rows == 1) return kernels_.prepare(kind, prepared_, 0, 1);
+    prepared_type_ = type;
+    if (rows == 1) return kernels_.prepare(type, prepared_, 0, 1);
     pool_.split([&](Part part) {
         const auto [first, last] = part.of(rows);
-        kernels_.prepare(kind, prepared_, first, last);
+        kernels_.prepare(type, prepared_, first, last);
     });
 }
 

@@ -10,8 +10,9 @@
 //
 // Arithmetic. F32, F16: result = bias, then fused multiply-adds over k in order. BF16: activations are rounded to
 // bfloat16; of each pair the odd product is added first (as VDPBF16PS does). Q8_0, Q4_0: activations are quantised
-// to blocks of 32 signed bytes with a float32 scale; the integer sum of a block is exact, and the blocks are added
-// in order: result = fma(float(sum), d_w * d_x, result). A row's result never depends on the other rows, on the
+// to blocks of 32 with a float32 scale, for Q4_0 to signed bytes, for Q8_0 to 16 bits (256 high + low), lest their
+// rounding cost more than the weights' own; the integer sum of a block is exact, and the blocks are added in order:
+// result = fma(float(sum), d_w * d_x, result). A row's result never depends on the other rows, on the
 // panel's neighbours, or on the threads.
 #pragma once
 
@@ -46,6 +47,7 @@ struct Activations {
     uint16_t* halves;  // [rows][half_stride], pairs
     ptrdiff_t half_stride;
     int8_t* bytes;  // [rows][byte_stride]
+    int8_t* low;    // likewise, for Q8_0
     ptrdiff_t byte_stride;
     float* scales;  // [rows][blocks]
     int32_t* sums;  // [rows][blocks]

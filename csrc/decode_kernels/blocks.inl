@@ -68,6 +68,7 @@ static void block_tile(const MatmulCall& c, const Activations& x, int row, int p
     for (int g = 0; g < kGroups; ++g)
         for (int t = 0; t < T; ++t) acc[g][t] = c.bias ? load(c.bias + panel * 16 + g * W) : V{};
     const int8_t* bytes = x.bytes + row * x.byte_stride;
+    [[maybe_unused]] const int8_t* low = x.low + row * x.byte_stride;
     const float* scales = x.scales + row * x.blocks;
     const int32_t* sums = x.sums + row * x.blocks;
     for (int b = 0; b < blocks; ++b, w += kPanelBlock<type>) {
@@ -80,13 +81,20 @@ static void block_tile(const MatmulCall& c, const Activations& x, int row, int p
             unroll<T>([&](auto t) ALEXANDRA_INLINE_LAMBDA {
                 int32_t start = -kOffset<type> * sums[t * x.blocks + b];
                 I sum = I{} + start;
-                const int8_t* at = bytes + t * x.byte_stride + b * kBlock;
+                const ptrdiff_t at = t * x.byte_stride + b * kBlock;
+                [[maybe_unused]] I high = {};
                 unroll<8>([&](auto j) ALEXANDRA_INLINE_LAMBDA {
-                    int32_t four;
-                    __builtin_memcpy(&four, at + 4 * j, 4);
-                    sum = type == TensorType::q4_0 ? dot_nibbles(sum, unpacked[j], four)
-                                                   : dot_bytes(sum, unpacked[j], four);
+                    int32_t four, rest;
+                    __builtin_memcpy(&four, bytes + at + 4 * j, 4);
+                    if constexpr (type == TensorType::q4_0) {
+                        sum = dot_nibbles(sum, unpacked[j], four);
+                    } else {
+                        __builtin_memcpy(&rest, low + at + 4 * j, 4);
+                        high = dot_bytes(high, unpacked[j], four);
+                        sum = dot_bytes(sum, unpacked[j], rest);
+                    }
                 });
+                if constexpr (type == TensorType::q8_0) sum += high << 8;
                 acc[g][t] = fma(__builtin_convertvector(sum, V), scale_w * splat(scales[t * x.blocks + b]), acc[g][t]);
             });
         }

@@ -159,8 +159,10 @@ static ALEXANDRA_INLINE uint16_t to_bf16(float x) {
     return uint16_t((raw + 0x7fff + ((raw >> 16) & 1)) >> 16);
 }
 
-// A block of 32 floats to signed bytes, round(x / d) with d = max |x| / 127; a NaN or infinity makes d NaN.
-static void quantise_block(const float* x, int8_t* bytes, float* scale_out, int32_t* sum_out) {
+// A block of 32 floats to whole numbers, round(x / d) with d = max |x| / most: signed bytes (most 127), or, with `low`,
+// 256 bytes + low (most 127 * 256). A NaN or infinity makes d NaN.
+static void quantise_block(const float* x, int8_t* bytes, int8_t* low, float* scale_out, int32_t* sum_out) {
+    const float range = low ? 32512.0f : 127.0f;
     constexpr int count = kBlock / W;
     V v[count], top = {}, bad = {};
     for (int i = 0; i < count; ++i) {
@@ -170,16 +172,19 @@ static void quantise_block(const float* x, int8_t* bytes, float* scale_out, int3
     }
     float most = top[0], wrong = bad[0];
     for (int j = 1; j < W; ++j) most = top[j] > most ? top[j] : most, wrong += bad[j];
-    const V factor = splat(most > 0.0f ? 127.0f / most : 0.0f);
+    const V factor = splat(most > 0.0f ? range / most : 0.0f);
     I sums = {};
     for (int i = 0; i < count; ++i) {
         const I q = __builtin_convertvector(shifted(v[i] * factor) - kShift, I);
         sums += q;
-        for (int j = 0; j < W; ++j) bytes[i * W + j] = int8_t(q[j]);
+        const I high = low ? (q + 128) >> 8 : q, rest = q - (high << 8);
+        for (int j = 0; j < W; ++j) bytes[i * W + j] = int8_t(high[j]);
+        if (low)
+            for (int j = 0; j < W; ++j) low[i * W + j] = int8_t(rest[j]);
     }
     int32_t sum = 0;
     for (int j = 0; j < W; ++j) sum += sums[j];
-    *scale_out = most / 127.0f + wrong;
+    *scale_out = most / range + wrong;
     *sum_out = sum;
 }
 
@@ -192,8 +197,9 @@ static void prepare(TensorType type, const Activations& a, int first, int last) 
             if (a.k % 2) out[a.k] = 0;
         } else if (type == TensorType::q8_0 || type == TensorType::q4_0) {
             for (int b = 0; b < a.k / kBlock; ++b)
-                quantise_block(x + b * kBlock, a.bytes + r * a.byte_stride + b * kBlock, a.scales + r * a.blocks + b,
-                               a.sums + r * a.blocks + b);
+                quantise_block(x + b * kBlock, a.bytes + r * a.byte_stride + b * kBlock,
+                               type == TensorType::q8_0 ? a.low + r * a.byte_stride + b * kBlock : nullptr,
+                               a.scales + r * a.blocks + b, a.sums + r * a.blocks + b);
         }
     }
 }

@@ -31,14 +31,31 @@ static void unpack_panel(const uint8_t* packed, int blocks, uint8_t* out) {
     }
 }
 
-template <TensorType type>
-static ALEXANDRA_INLINE void scale_tile(const int32_t* sums, const uint8_t* scales_w, const float* scales,
-                                        ptrdiff_t blocks, V (&acc)[kTileRows]) {
+// acc += sums (256 high + low where there are both) scaled.
+static ALEXANDRA_INLINE void scale_tile(const int32_t* high, const int32_t* low, const uint8_t* scales_w,
+                                        const float* scales, ptrdiff_t blocks, V (&acc)[kTileRows]) {
     const V scale_w = halves(scales_w);
     unroll<kTileRows>([&](auto t) ALEXANDRA_INLINE_LAMBDA {
-        const I sum = *reinterpret_cast<const I*>(sums + t * 16);
+        I sum = *reinterpret_cast<const I*>(high + t * 16);
+        if (low) sum = (sum << 8) + *reinterpret_cast<const I*>(low + t * 16);
         acc[t] = fma(__builtin_convertvector(sum, V), scale_w * splat(scales[t * blocks]), acc[t]);
     });
+}
+
+// The sums of 16 rows and a block of weights, to memory.
+static ALEXANDRA_INLINE void tile_sums(const int8_t* a, ptrdiff_t stride, const uint8_t* w, int32_t* sums) {
+    _tile_zero(0);
+    _tile_loadd(2, a, stride);
+    _tile_loadd(4, w, 64);
+    _tile_dpbssd(0, 2, 4);
+    _tile_stored(0, sums, 64);
+}
+static ALEXANDRA_INLINE void tile_sums_again(const int8_t* a, ptrdiff_t stride, const uint8_t* w, int32_t* sums) {
+    _tile_zero(1);
+    _tile_loadd(3, a, stride);
+    _tile_loadd(5, w, 64);
+    _tile_dpbssd(1, 3, 5);
+    _tile_stored(1, sums, 64);
 }
 
 template <TensorType type>
@@ -58,28 +75,27 @@ static void multiply_tiles(const MatmulCall& c, const Activations& x) {
             unroll<kTileRows>([&](auto t) ALEXANDRA_INLINE_LAMBDA { acc[t] = start; });
             const int8_t* a = x.bytes + row * x.byte_stride;
             const float* scales = x.scales + row * x.blocks;
-            int b = 0;
-            for (; b + 2 <= blocks; b += 2) {
-                _tile_zero(0);
-                _tile_zero(1);
-                _tile_loadd(2, a + b * kBlock, x.byte_stride);
-                _tile_loadd(4, w + ptrdiff_t(b) * stride, 64);
-                _tile_loadd(3, a + (b + 1) * kBlock, x.byte_stride);
-                _tile_loadd(5, w + ptrdiff_t(b + 1) * stride, 64);
-                _tile_dpbssd(0, 2, 4);
-                _tile_dpbssd(1, 3, 5);
-                _tile_stored(0, sums, 64);
-                _tile_stored(1, sums + 256, 64);
-                scale_tile<type>(sums, packed + b * kPanelBlock<type>, scales + b, x.blocks, acc);
-                scale_tile<type>(sums + 256, packed + (b + 1) * kPanelBlock<type>, scales + b + 1, x.blocks, acc);
-            }
-            for (; b < blocks; ++b) {
-                _tile_zero(0);
-                _tile_loadd(2, a + b * kBlock, x.byte_stride);
-                _tile_loadd(4, w + ptrdiff_t(b) * stride, 64);
-                _tile_dpbssd(0, 2, 4);
-                _tile_stored(0, sums, 64);
-                scale_tile<type>(sums, packed + b * kPanelBlock<type>, scales + b, x.blocks, acc);
+            const auto block = [&](int b) { return w + ptrdiff_t(b) * stride; };
+            const auto scales_w = [&](int b) { return packed + ptrdiff_t(b) * kPanelBlock<type>; };
+            if constexpr (type == TensorType::q8_0) {
+                const int8_t* low = x.low + row * x.byte_stride;
+                for (int b = 0; b < blocks; ++b) {
+                    tile_sums(a + b * kBlock, x.byte_stride, block(b), sums);
+                    tile_sums_again(low + b * kBlock, x.byte_stride, block(b), sums + 256);
+                    scale_tile(sums, sums + 256, scales_w(b), scales + b, x.blocks, acc);
+                }
+            } else {
+                int b = 0;
+                for (; b + 2 <= blocks; b += 2) {
+                    tile_sums(a + b * kBlock, x.byte_stride, block(b), sums);
+                    tile_sums_again(a + (b + 1) * kBlock, x.byte_stride, block(b + 1), sums + 256);
+                    scale_tile(sums, nullptr, scales_w(b), scales + b, x.blocks, acc);
+                    scale_tile(sums + 256, nullptr, scales_w(b + 1), scales + b + 1, x.blocks, acc);
+                }
+                if (b < blocks) {
+                    tile_sums(a + b * kBlock, x.byte_stride, block(b), sums);
+                    scale_tile(sums, nullptr, scales_w(b), scales + b, x.blocks, acc);
+                }
             }
             unroll<kTileRows>([&](auto t) ALEXANDRA_INLINE_LAMBDA {
                 store(c.y + (row + t) * c.y_stride + panel * 16, acc[t]);
@@ -91,6 +107,7 @@ static void multiply_tiles(const MatmulCall& c, const Activations& x) {
     Activations rest = x;
     rest.rows -= whole;
     rest.bytes += whole * x.byte_stride;
+    rest.low += whole * x.byte_stride;
     rest.scales += whole * x.blocks;
     rest.sums += whole * x.blocks;
     MatmulCall call = c;

@@ -46,7 +46,7 @@ def test_instruction_sets_agree(kind: str) -> None:
     for logits in fused[:1]:  # without fused multiply-adds an activation may round the other way, seldom
         error = np.abs(logits - base) / np.maximum(1, np.abs(base))
         assert error.max() <= (1e-5 if kind in ("F32", "F16") else 0.5)
-        assert np.quantile(error, 0.75) <= 1e-5
+        assert np.quantile(error, 0.75) <= (1e-3 if kind == "Q8_0" else 1e-5)
 
 
 @pytest.mark.parametrize(("kind", "bound"), [("F16", 1e-6), ("BF16", 0.05), ("Q8_0", 0.05), ("Q4_0", 0.05)])
