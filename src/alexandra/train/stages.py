@@ -1,22 +1,46 @@
 """The loop over a stage's steps: measure, save, tell, stop; and go on after a kill as if there had been none.
 
-A step's loss that is not finite ends the run before it changes anything: what the step read is saved beside the
-checkpoints, and the error names it and the last good checkpoint.
+A step is a pure function of its number and of the stage's arrays: which rows it takes, which words it draws. So a run
+that was killed and resumed is the run that was not. A loss that is not finite ends the run before it changes anything:
+what the step read is saved beside the checkpoints, and the error names it and the last good checkpoint.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 
 from alexandra.errors import BackendError, StorageError
 from alexandra.storage import publish, tensors_bytes
 from alexandra.train.checkpoint import Checkpoint, Checkpoints
-from alexandra.train.lm.stage import Metrics, Stage
 from alexandra.train.watch import METRICS, Lines, Watcher, read_lines, tell_all
+
+Metrics = dict[str, float]
+
+
+class Stage(Protocol):
+    """One recipe of training. `evaluate` measures on held-out rows; an empty result says there are none."""
+
+    name: str
+
+    def step(self, number: int) -> Metrics: ...
+
+    def evaluate(self) -> Metrics: ...
+
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        """What step `number` reads, to be looked at when it fails."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None: ...
+
 
 HIGHER = ("eval_reward", "eval_accuracy")
 LOWER = ("eval_loss",)

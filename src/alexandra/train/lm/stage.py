@@ -1,37 +1,15 @@
-"""What every stage of training is: a numbered step, a measure, and the arrays that decide its future.
-
-A step is a pure function of its number and of those arrays: which rows it takes, which words it draws. So a run that
-was killed and resumed is the run that was not. The loop (train/loop.py) knows stages only through this Protocol.
-"""
+"""Which rows a step takes, and sums as means: what the stages of language models share. A stage is stages.Stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 
 from alexandra.rng import derive
+from alexandra.train.stages import Metrics, Stage
 
-Metrics = dict[str, float]
-
-
-class Stage(Protocol):
-    """One recipe of training. `evaluate` measures on held-out rows; an empty result says there are none."""
-
-    name: str
-
-    def step(self, number: int) -> Metrics: ...
-
-    def evaluate(self) -> Metrics: ...
-
-    def inputs(self, number: int) -> dict[str, np.ndarray]:
-        """What step `number` reads, to be looked at when it fails."""
-        ...
-
-    def arrays(self) -> dict[str, np.ndarray]: ...
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None: ...
+__all__ = ["Metrics", "Stage", "means", "rows_of_step"]
 
 
 def rows_of_step(seed: int, count: int, batch: int, number: int) -> list[int]:
