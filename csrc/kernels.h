@@ -134,6 +134,18 @@ struct Groups {
     int groups, width, lanes;
 };
 
+// y = f(a) * b; backward: da (+)= dy * b * f'(a), db (+)= dy * f(a), each may be null.
+struct GatedProduct {
+    Unary kind;
+    float number;
+    size_t n;
+    const float *a, *b;
+    float* y;
+    const float* dy;
+    float *da, *db;
+    bool accumulate_a, accumulate_b;
+};
+
 struct AdamStep {
     float beta1, one_minus_beta1, beta2, one_minus_beta2;
     float rate;          // lr / (1 - beta1^t)
@@ -158,6 +170,8 @@ struct Kernels {
 
     // y = f(x), and slope = f'(x) unless it is null
     void (*unary)(Unary, size_t n, const float* x, float* y, float* slope, float a);
+    void (*gated_forward)(const GatedProduct&);
+    void (*gated_backward)(const GatedProduct&);
     void (*relu_backward)(size_t n, const float* y, const float* dy, float* dx, bool accumulate);
     void (*copy)(size_t n, const float* x, float* y, bool accumulate);
     void (*multiply)(size_t n, const float* a, const float* b, float* y, bool accumulate);

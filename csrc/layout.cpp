@@ -189,7 +189,7 @@ Layout::Layout(const Plan& plan, const Flow& flow, const std::vector<LossSpec>& 
             if (flow.has_gradient[i]) keep(lives.gradient[i], size_t(node.features()), gradient[i]);
         }
         const bool shares = flow.panels[i] >= 0 && flow.panels[i] != int(i);
-        if (!node.in_place && !shares) keep(lives.saved[i], node.op->saved(plan, node, true), saved[i]);
+        if (!node.in_place && !node.joined && !shares) keep(lives.saved[i], node.op->saved(plan, node, true), saved[i]);
     }
     floats = place(buffers);
     for (size_t i = 0; i < n; ++i)

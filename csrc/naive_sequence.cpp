@@ -138,6 +138,38 @@ void rotate_naive(const Rotation& p) {
             }
 }
 
+// f(x) and its slope in float64.
+std::pair<double, double> active(Unary kind, double x, double a) {
+    const double s = 1 / (1 + std::exp(-x)), t = std::tanh(x), inner = 0.7978845608028654 * (x + 0.044715 * x * x * x);
+    const double cdf = 0.5 * std::erfc(-x / std::sqrt(2.0)), bent = std::tanh(inner);
+    switch (kind) {
+        case Unary::relu: return {x > 0 ? x : 0, x > 0};
+        case Unary::leaky_relu: return {x > 0 ? x : a * x, x > 0 ? 1 : a};
+        case Unary::elu: return {x > 0 ? x : a * std::expm1(x), x > 0 ? 1 : a * std::exp(x)};
+        case Unary::gelu: return {x * cdf, cdf + x * std::exp(-0.5 * x * x) * 0.3989422804014327};
+        case Unary::silu: return {x * s, s * (1 + x * (1 - s))};
+        case Unary::sigmoid: return {s, s * (1 - s)};
+        case Unary::softplus: return {x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)), s};
+        case Unary::tanh: return {t, 1 - t * t};
+        default:
+            return {0.5 * x * (1 + bent),
+                    0.5 * (1 + bent) + 0.5 * x * (1 - bent * bent) * 0.7978845608028654 * (1 + 0.134145 * x * x)};
+    }
+}
+
+void gated_forward_naive(const GatedProduct& p) {
+    for (size_t i = 0; i < p.n; ++i) p.y[i] = float(active(p.kind, p.a[i], p.number).first * p.b[i]);
+}
+
+void gated_backward_naive(const GatedProduct& p) {
+    for (size_t i = 0; i < p.n; ++i) {
+        const auto [value, slope] = active(p.kind, p.a[i], p.number);
+        const double dy = p.dy[i], da = dy * p.b[i] * slope;
+        if (p.da) p.da[i] = float(p.accumulate_a ? p.da[i] + da : da);
+        if (p.db) p.db[i] = float(p.accumulate_b ? p.db[i] + dy * value : dy * value);
+    }
+}
+
 double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 
 void lstm_forward_naive(const LstmStep& p) {
@@ -220,6 +252,8 @@ const Kernels& naive_kernels() {
         Kernels k = portable::table();
         k.isa = "naive";
         k.product = [](const Product& p) { product_naive(p, false); };
+        k.gated_forward = gated_forward_naive;
+        k.gated_backward = gated_backward_naive;
         k.lane_product = [](const LaneProduct& p) { lane_product_naive(p, false); };
         k.attention_forward = attention_forward_naive;
         k.attention_backward = attention_backward_naive;

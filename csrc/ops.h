@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "philox.h"
 #include "plan.h"
@@ -41,9 +42,10 @@ struct Pass {
     float* weight_gradient(int param) const { return gradients + plan.params[size_t(param)].gradient; }
 };
 
-// Blocks first .. last - 1 of the batch, done by a thread.
+// Blocks first .. last - 1 of the batch, done by a thread; of one block perhaps only groups from .. to - 1.
 struct Blocks {
     int first, last, thread = 0;
+    int from = 0, to = -1;  // to < 0: all groups
     int count() const { return last - first; }
 };
 
@@ -53,6 +55,7 @@ enum Reads : unsigned {
     kInputs = 1,
     kOutput = 2,
     kLate = 4,  // what is saved is first written by backward
+    kByGroup = 8,  // no group meets another: forward and backward take a range of them
 };
 
 struct Op {
@@ -77,5 +80,7 @@ struct Op {
 };
 
 const Op& find_op(const std::string& name);
+// The activation of that name as a Unary, -1 for none.
+int unary_kind(std::string_view name);
 
 }  // namespace alexandra

@@ -1,6 +1,8 @@
 // Attention over sequences and what tells it positions: position, rope, sdpa.
 #include "ops_parts.h"
 
+#include <algorithm>
+
 namespace alexandra {
 
 namespace {
@@ -61,26 +63,31 @@ void position_gradients(const Pass& pass, int node, Part part) {
 
 void rope_prepare(const Plan&, Node& node) { keep_table(node, 3); }
 
-void rotate(const Pass& pass, const Node& y, float sign, const float* x, float* out, bool accumulate) {
+void rotate(const Units& units, float sign, const float* x, float* out, bool accumulate) {
+    const Node& y = node_of(units.pass, units.node);
     const int dim = int(y.numbers[0]), pairs = int(y.numbers[1]);
-    pass.kernels.rotate({
-        .positions = y.groups, .heads = y.width / dim, .dim = dim, .pairs = pairs, .lanes = pass.lanes(),
-        .interleaved = y.numbers[2] != 0, .cosine = y.table.data(),
-        .sine = y.table.data() + ptrdiff_t(y.groups) * pairs, .sign = sign, .x = x, .y = out, .accumulate = accumulate,
-    });
+    for (int done = 0; done < units.count;) {  // a block at a time
+        const int position = (units.first + done) % y.groups, count = std::min(units.count - done, y.groups - position);
+        const ptrdiff_t at = ptrdiff_t(done) * y.width * units.pass.lanes();
+        units.pass.kernels.rotate({
+            .positions = count, .heads = y.width / dim, .dim = dim, .pairs = pairs, .lanes = units.pass.lanes(),
+            .interleaved = y.numbers[2] != 0, .cosine = y.table.data() + ptrdiff_t(position) * pairs,
+            .sine = y.table.data() + ptrdiff_t(y.groups + position) * pairs, .sign = sign, .x = x + at, .y = out + at,
+            .accumulate = accumulate,
+        });
+        done += count;
+    }
 }
 
 void rope_forward(const Pass& pass, int node, Blocks blocks) {
-    const Node& y = node_of(pass, node);
-    for (int block = blocks.first; block < blocks.last; ++block)
-        rotate(pass, y, 1.0f, pass.value(y.inputs[0], block), pass.value(node, block), false);
+    const Units units(pass, node, blocks);
+    rotate(units, 1.0f, units.value(node_of(pass, node).inputs[0]), units.value(node), false);
 }
 
 void rope_backward(const Pass& pass, int node, Blocks blocks) {
-    const Node& y = node_of(pass, node);
-    for (int block = blocks.first; block < blocks.last; ++block)
-        rotate(pass, y, -1.0f, pass.gradient(node, block), pass.gradient(y.inputs[0], block),
-               accumulates(pass, node, 0));
+    const Units units(pass, node, blocks);
+    rotate(units, -1.0f, units.gradient(node), units.gradient(node_of(pass, node).inputs[0]),
+           accumulates(pass, node, 0));
 }
 
 // --- sdpa: q, k, v and maybe segments; numbers: heads, kv_heads, causal, window, globals, stride, scale, softcap,
@@ -167,7 +174,7 @@ void sdpa_gradients(const Pass& pass, int node, Part part) {
 const Op kRows[] = {
     {"position", false, saves_nothing, position_forward, position_backward, position_gradients, kNothing,
      position_prepare},
-    {"rope", false, saves_nothing, rope_forward, rope_backward, nullptr, kNothing, rope_prepare},
+    {"rope", false, saves_nothing, rope_forward, rope_backward, nullptr, kByGroup, rope_prepare},
     {"sdpa", false, sdpa_saved, sdpa_forward, sdpa_backward, sdpa_gradients, kInputs | kOutput, sdpa_prepare,
      sdpa_scratch},
 };

@@ -54,11 +54,12 @@ void dense_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& x = node_of(pass, y.inputs[0]);
     const Param& w = pass.plan.params[size_t(y.params[0])];
     const int lanes = pass.lanes();
+    const Units units(pass, node, blocks);
     pass.kernels.product({
-        .m = y.width, .n = lanes, .k = x.width, .blocks = blocks.count() * y.groups,
+        .m = y.width, .n = lanes, .k = x.width, .blocks = units.count,
         .a = pass.weight(y.params[0]), .a_m = w.stride, .a_k = 1,
-        .b = pass.value(y.inputs[0], blocks.first), .b_k = lanes, .b_block = ptrdiff_t(x.width) * lanes,
-        .c = pass.value(node, blocks.first), .c_m = lanes, .c_block = ptrdiff_t(y.width) * lanes,
+        .b = units.value(y.inputs[0]), .b_k = lanes, .b_block = ptrdiff_t(x.width) * lanes,
+        .c = units.value(node), .c_m = lanes, .c_block = ptrdiff_t(y.width) * lanes,
         .start = y.params.size() > 1 ? pass.weight(y.params[1]) : nullptr,
         .accumulate = false, .segment = x.width, .a_segment = 0, .relu = y.relu, .gate = nullptr,
     });
@@ -71,20 +72,21 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
     const Param& w = pass.plan.params[size_t(y.params[0])];
     const int lanes = pass.lanes();
     const ptrdiff_t capacity = ptrdiff_t(pass.layout.capacity()) * y.groups;
+    const Units units(pass, node, blocks);
     if (pass.flow->panels[size_t(node)] == node)
-        for (int unit = blocks.first * y.groups; unit < blocks.last * y.groups; ++unit)
-            pass.kernels.panels_from_slab(x.width, lanes, unit * lanes,
-                                          pass.value(y.inputs[0], 0) + ptrdiff_t(unit) * x.width * lanes,
+        for (int unit = 0; unit < units.count; ++unit)
+            pass.kernels.panels_from_slab(x.width, lanes, (units.first + unit) * lanes,
+                                          units.value(y.inputs[0]) + ptrdiff_t(unit) * x.width * lanes,
                                           pass.saved(node), capacity);
-    float* dx = pass.gradient(y.inputs[0], blocks.first);
+    float* dx = units.gradient(y.inputs[0]);
     if (!dx) return;
     pass.kernels.product({
-        .m = x.width, .n = lanes, .k = y.width, .blocks = blocks.count() * y.groups,
+        .m = x.width, .n = lanes, .k = y.width, .blocks = units.count,
         .a = pass.weight(y.params[0]), .a_m = 1, .a_k = w.stride,
-        .b = pass.gradient(node, blocks.first), .b_k = lanes, .b_block = ptrdiff_t(y.width) * lanes,
+        .b = units.gradient(node), .b_k = lanes, .b_block = ptrdiff_t(y.width) * lanes,
         .c = dx, .c_m = lanes, .c_block = ptrdiff_t(x.width) * lanes,
         .start = nullptr, .accumulate = accumulates(pass, node, 0), .segment = y.width, .a_segment = 0,
-        .relu = false, .gate = pass.flow->gated[size_t(node)] ? pass.value(y.inputs[0], blocks.first) : nullptr,
+        .relu = false, .gate = pass.flow->gated[size_t(node)] ? units.value(y.inputs[0]) : nullptr,
     });
 }
 
@@ -108,17 +110,16 @@ void embedding_forward(const Pass& pass, int node, Blocks blocks) {
     const Param& table = pass.plan.params[size_t(y.params[0])];
     const int lanes = pass.lanes();
     const float* rows[kPanel];
-    for (int block = blocks.first; block < blocks.last; ++block)
-        for (int g = 0; g < y.groups; ++g) {
-            const float* index = pass.value(y.inputs[0], block) + g * lanes;
-            for (int lane = 0; lane < lanes; ++lane) {
-                int32_t id;
-                std::memcpy(&id, index + lane, sizeof id);
-                rows[lane] = pass.weight(y.params[0]) + ptrdiff_t(id) * table.stride;
-            }
-            pass.kernels.slab_from_rows(y.width, lanes, lanes, rows,
-                                        pass.value(node, block) + ptrdiff_t(g) * y.width * lanes);
+    const Units units(pass, node, blocks);
+    for (int unit = units.first; unit < units.first + units.count; ++unit) {
+        const float* index = pass.value(y.inputs[0], 0) + ptrdiff_t(unit) * lanes;
+        for (int lane = 0; lane < lanes; ++lane) {
+            int32_t id;
+            std::memcpy(&id, index + lane, sizeof id);
+            rows[lane] = pass.weight(y.params[0]) + ptrdiff_t(id) * table.stride;
         }
+        pass.kernels.slab_from_rows(y.width, lanes, lanes, rows, pass.value(node, 0) + ptrdiff_t(unit) * y.width * lanes);
+    }
 }
 
 void embedding_backward(const Pass&, int, Blocks) {}  // whole numbers have no gradient
@@ -142,8 +143,8 @@ void embedding_gradients(const Pass& pass, int node, Part part) {
 }
 
 const Op kRows[] = {
-    {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients, kInputs | kLate},
-    {"embedding", false, saves_nothing, embedding_forward, embedding_backward, embedding_gradients, kInputs},
+    {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients, kInputs | kLate | kByGroup},
+    {"embedding", false, saves_nothing, embedding_forward, embedding_backward, embedding_gradients, kInputs | kByGroup},
 };
 
 }  // namespace

@@ -14,39 +14,32 @@ size_t rmsnorm_saved(const Plan&, const Node& node, bool) { return size_t(node.g
 
 void layernorm_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    for (int block = blocks.first; block < blocks.last; ++block)
-        pass.kernels.layernorm_forward(groups_of(pass, node), pass.value(y.inputs[0], block),
-                                       pass.weight(y.params[0]), pass.weight(y.params[1]), pass.value(node, block),
-                                       pass.saved(node) + block * 2 * y.groups * pass.lanes(), float(y.numbers[0]));
+    const Units units(pass, node, blocks);
+    pass.kernels.layernorm_forward(units.groups(), units.value(y.inputs[0]), pass.weight(y.params[0]),
+                                   pass.weight(y.params[1]), units.value(node), units.saved(2), float(y.numbers[0]));
 }
 
 void layernorm_backward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    if (!pass.gradient(y.inputs[0], 0)) return;
-    for (int block = blocks.first; block < blocks.last; ++block)
-        pass.kernels.layernorm_backward(groups_of(pass, node), pass.value(y.inputs[0], block),
-                                        pass.weight(y.params[0]),
-                                        pass.saved(node) + block * 2 * y.groups * pass.lanes(),
-                                        pass.gradient(node, block), pass.gradient(y.inputs[0], block),
-                                        accumulates(pass, node, 0));
+    const Units units(pass, node, blocks);
+    if (float* dx = units.gradient(y.inputs[0]))
+        pass.kernels.layernorm_backward(units.groups(), units.value(y.inputs[0]), pass.weight(y.params[0]),
+                                        units.saved(2), units.gradient(node), dx, accumulates(pass, node, 0));
 }
 
 void rmsnorm_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    for (int block = blocks.first; block < blocks.last; ++block)
-        pass.kernels.rmsnorm_forward(groups_of(pass, node), pass.value(y.inputs[0], block), pass.weight(y.params[0]),
-                                     pass.value(node, block), pass.saved(node) + block * y.groups * pass.lanes(),
-                                     float(y.numbers[0]));
+    const Units units(pass, node, blocks);
+    pass.kernels.rmsnorm_forward(units.groups(), units.value(y.inputs[0]), pass.weight(y.params[0]),
+                                 units.value(node), units.saved(1), float(y.numbers[0]));
 }
 
 void rmsnorm_backward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    if (!pass.gradient(y.inputs[0], 0)) return;
-    for (int block = blocks.first; block < blocks.last; ++block)
-        pass.kernels.rmsnorm_backward(groups_of(pass, node), pass.value(y.inputs[0], block),
-                                      pass.weight(y.params[0]), pass.saved(node) + block * y.groups * pass.lanes(),
-                                      pass.gradient(node, block), pass.gradient(y.inputs[0], block),
-                                      accumulates(pass, node, 0));
+    const Units units(pass, node, blocks);
+    if (float* dx = units.gradient(y.inputs[0]))
+        pass.kernels.rmsnorm_backward(units.groups(), units.value(y.inputs[0]), pass.weight(y.params[0]),
+                                      units.saved(1), units.gradient(node), dx, accumulates(pass, node, 0));
 }
 
 void norm_gradients(const Pass& pass, int node, Part part) {
@@ -66,8 +59,8 @@ void norm_gradients(const Pass& pass, int node, Part part) {
 }
 
 const Op kRows[] = {
-    {"layernorm", false, layernorm_saved, layernorm_forward, layernorm_backward, norm_gradients, kInputs},
-    {"rmsnorm", false, rmsnorm_saved, rmsnorm_forward, rmsnorm_backward, norm_gradients, kInputs},
+    {"layernorm", false, layernorm_saved, layernorm_forward, layernorm_backward, norm_gradients, kInputs | kByGroup},
+    {"rmsnorm", false, rmsnorm_saved, rmsnorm_forward, rmsnorm_backward, norm_gradients, kInputs | kByGroup},
 };
 
 }  // namespace

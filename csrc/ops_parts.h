@@ -31,6 +31,28 @@ inline Groups groups_of(const Pass& pass, int node) {
     return {n.groups, n.width, pass.lanes()};
 }
 
+// Groups of all blocks, numbered through: the vectors that an op with kByGroup works on.
+struct Units {
+    const Pass& pass;
+    int node, first, count;
+
+    Units(const Pass& p, int n, Blocks blocks) : pass(p), node(n) {
+        const int groups = node_of(p, n).groups;
+        first = blocks.first * groups + blocks.from;
+        count = blocks.to < 0 ? blocks.count() * groups : blocks.to - blocks.from;
+    }
+    // Where the first of them begins in something that holds `floats` a row and group.
+    ptrdiff_t at(int floats) const { return ptrdiff_t(first) * floats * pass.lanes(); }
+    size_t floats() const { return size_t(count) * size_t(node_of(pass, node).width) * size_t(pass.lanes()); }
+    Groups groups() const { return {count, node_of(pass, node).width, pass.lanes()}; }
+    float* value(int of) const { return pass.value(of, 0) + at(node_of(pass, of).width); }
+    float* gradient(int of) const {
+        float* base = pass.gradient(of, 0);
+        return base ? base + at(node_of(pass, of).width) : nullptr;
+    }
+    float* saved(int floats) const { return pass.saved(node) + at(floats); }
+};
+
 inline bool accumulates(const Pass& pass, int node, size_t input) {
     return pass.flow->accumulate[size_t(node)][input];
 }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <iterator>
 
 namespace alexandra {
 
@@ -17,55 +18,53 @@ size_t slope_saved(const Plan&, const Node& node, bool training) {
 template <Unary kind>
 void activation_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    if (y.in_place) return;
+    if (y.in_place || y.joined) return;
     const bool keeps = pass.flow && kind != Unary::relu;
-    pass.kernels.unary(kind, pass.slab(node) * size_t(blocks.count()), pass.value(y.inputs[0], blocks.first),
-                       pass.value(node, blocks.first),
-                       keeps ? pass.saved(node) + size_t(blocks.first) * pass.slab(node) : nullptr,
-                       y.numbers.empty() ? 0.0f : float(y.numbers[0]));
+    const Units units(pass, node, blocks);
+    pass.kernels.unary(kind, units.floats(), units.value(y.inputs[0]), units.value(node),
+                       keeps ? units.saved(y.width) : nullptr, y.numbers.empty() ? 0.0f : float(y.numbers[0]));
 }
 
 void activation_backward(const Pass& pass, int node, Blocks blocks) {
-    pass.kernels.multiply(pass.slab(node) * size_t(blocks.count()), pass.gradient(node, blocks.first),
-                          pass.saved(node) + size_t(blocks.first) * pass.slab(node),
-                          pass.gradient(node_of(pass, node).inputs[0], blocks.first), accumulates(pass, node, 0));
+    const Units units(pass, node, blocks);
+    pass.kernels.multiply(units.floats(), units.gradient(node), units.saved(node_of(pass, node).width),
+                          units.gradient(node_of(pass, node).inputs[0]), accumulates(pass, node, 0));
 }
 
 void relu_backward(const Pass& pass, int node, Blocks blocks) {
-    pass.kernels.relu_backward(pass.slab(node) * size_t(blocks.count()), pass.value(node, blocks.first),
-                               pass.gradient(node, blocks.first),
-                               pass.gradient(node_of(pass, node).inputs[0], blocks.first), accumulates(pass, node, 0));
+    const Units units(pass, node, blocks);
+    pass.kernels.relu_backward(units.floats(), units.value(node), units.gradient(node),
+                               units.gradient(node_of(pass, node).inputs[0]), accumulates(pass, node, 0));
 }
 
 void softmax_forward(const Pass& pass, int node, Blocks blocks) {
-    for (int block = blocks.first; block < blocks.last; ++block)
-        pass.kernels.softmax_forward(groups_of(pass, node), pass.value(node_of(pass, node).inputs[0], block),
-                                     pass.value(node, block));
+    const Units units(pass, node, blocks);
+    pass.kernels.softmax_forward(units.groups(), units.value(node_of(pass, node).inputs[0]), units.value(node));
 }
 
 void softmax_backward(const Pass& pass, int node, Blocks blocks) {
-    for (int block = blocks.first; block < blocks.last; ++block)
-        pass.kernels.softmax_backward(groups_of(pass, node), pass.value(node, block), pass.gradient(node, block),
-                                      pass.gradient(node_of(pass, node).inputs[0], block),
-                                      accumulates(pass, node, 0));
+    const Units units(pass, node, blocks);
+    pass.kernels.softmax_backward(units.groups(), units.value(node), units.gradient(node),
+                                  units.gradient(node_of(pass, node).inputs[0]), accumulates(pass, node, 0));
 }
 
 // --- scale: numbers: factor ------------------------------------------------------------------------------------
 
 void scale_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    const float *x = pass.value(y.inputs[0], blocks.first), factor = float(y.numbers[0]);
-    float* out = pass.value(node, blocks.first);
-    for (size_t i = 0, n = pass.slab(node) * size_t(blocks.count()); i < n; ++i) out[i] = factor * x[i];
+    const Units units(pass, node, blocks);
+    const float *x = units.value(y.inputs[0]), factor = float(y.numbers[0]);
+    float* out = units.value(node);
+    for (size_t i = 0, n = units.floats(); i < n; ++i) out[i] = factor * x[i];
 }
 
 void scale_backward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    const float *dy = pass.gradient(node, blocks.first), factor = float(y.numbers[0]);
-    float* dx = pass.gradient(y.inputs[0], blocks.first);
+    const Units units(pass, node, blocks);
+    const float *dy = units.gradient(node), factor = float(y.numbers[0]);
+    float* dx = units.gradient(y.inputs[0]);
     const bool accumulate = accumulates(pass, node, 0);
-    for (size_t i = 0, n = pass.slab(node) * size_t(blocks.count()); i < n; ++i)
-        dx[i] = (accumulate ? dx[i] : 0.0f) + factor * dy[i];
+    for (size_t i = 0, n = units.floats(); i < n; ++i) dx[i] = (accumulate ? dx[i] : 0.0f) + factor * dy[i];
 }
 
 // --- dropout: saved are the mask (0 or 1 / (1 - rate)) and the words that it came from ------------------------
@@ -121,17 +120,17 @@ void dropout_backward(const Pass& pass, int node, Blocks blocks) {
 
 void add_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    const size_t n = pass.slab(node) * size_t(blocks.count());
+    const Units units(pass, node, blocks);
     for (size_t j = 0; j < y.inputs.size(); ++j)
-        pass.kernels.copy(n, pass.value(y.inputs[j], blocks.first), pass.value(node, blocks.first), j > 0);
+        pass.kernels.copy(units.floats(), units.value(y.inputs[j]), units.value(node), j > 0);
 }
 
 void add_backward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    const size_t n = pass.slab(node) * size_t(blocks.count());
+    const Units units(pass, node, blocks);
     for (size_t j = 0; j < y.inputs.size(); ++j)
-        if (float* dx = pass.gradient(y.inputs[j], blocks.first))
-            pass.kernels.copy(n, pass.gradient(node, blocks.first), dx, accumulates(pass, node, j));
+        if (float* dx = units.gradient(y.inputs[j]))
+            pass.kernels.copy(units.floats(), units.gradient(node), dx, accumulates(pass, node, j));
 }
 
 // More than two factors need a place for partial products.
@@ -139,30 +138,55 @@ size_t mul_saved(const Plan&, const Node& node, bool training) {
     return training && node.inputs.size() > 2 ? size_t(node.features()) : 0;
 }
 
+// An activation that only this product reads is done by it (Plan::join_gates).
+GatedProduct gated_of(const Units& units, const Node& y) {
+    const Node& active = node_of(units.pass, y.inputs[size_t(y.gate)]);
+    return {.kind = Unary(unary_kind(active.op->name)),
+            .number = active.numbers.empty() ? 0.0f : float(active.numbers[0]),
+            .n = units.floats(),
+            .a = units.value(y.inputs[size_t(y.gate)]),
+            .b = units.value(y.inputs[size_t(1 - y.gate)]),
+            .y = nullptr, .dy = nullptr, .da = nullptr, .db = nullptr, .accumulate_a = false, .accumulate_b = false};
+}
+
 void mul_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    const size_t n = pass.slab(node) * size_t(blocks.count());
-    float* out = pass.value(node, blocks.first);
-    pass.kernels.multiply(n, pass.value(y.inputs[0], blocks.first), pass.value(y.inputs[1], blocks.first), out, false);
-    for (size_t j = 2; j < y.inputs.size(); ++j)
-        pass.kernels.multiply(n, out, pass.value(y.inputs[j], blocks.first), out, false);
+    const Units units(pass, node, blocks);
+    const size_t n = units.floats();
+    float* out = units.value(node);
+    if (y.gate >= 0) {
+        GatedProduct product = gated_of(units, y);
+        product.y = out;
+        return pass.kernels.gated_forward(product);
+    }
+    pass.kernels.multiply(n, units.value(y.inputs[0]), units.value(y.inputs[1]), out, false);
+    for (size_t j = 2; j < y.inputs.size(); ++j) pass.kernels.multiply(n, out, units.value(y.inputs[j]), out, false);
 }
 
 void mul_backward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
-    const size_t n = pass.slab(node) * size_t(blocks.count()), count = y.inputs.size();
+    const Units units(pass, node, blocks);
+    const size_t n = units.floats(), count = y.inputs.size();
+    if (y.gate >= 0) {
+        const size_t a = size_t(y.gate), b = 1 - a;
+        GatedProduct product = gated_of(units, y);
+        product.dy = units.gradient(node);
+        product.da = units.gradient(y.inputs[a]), product.db = units.gradient(y.inputs[b]);
+        product.accumulate_a = accumulates(pass, node, a), product.accumulate_b = accumulates(pass, node, b);
+        return pass.kernels.gated_backward(product);
+    }
     for (size_t j = 0; j < count; ++j) {
-        float* dx = pass.gradient(y.inputs[j], blocks.first);
+        float* dx = units.gradient(y.inputs[j]);
         if (!dx) continue;
-        const float* partial = pass.gradient(node, blocks.first);
+        const float* partial = units.gradient(node);
         const size_t last = j == count - 1 ? count - 2 : count - 1;
         for (size_t k = 0; k < last; ++k) {
             if (k == j) continue;
-            float* place = pass.saved(node) + size_t(blocks.first) * pass.slab(node);
-            pass.kernels.multiply(n, partial, pass.value(y.inputs[k], blocks.first), place, false);
+            float* place = units.saved(y.width);
+            pass.kernels.multiply(n, partial, units.value(y.inputs[k]), place, false);
             partial = place;
         }
-        pass.kernels.multiply(n, partial, pass.value(y.inputs[last], blocks.first), dx, accumulates(pass, node, j));
+        pass.kernels.multiply(n, partial, units.value(y.inputs[last]), dx, accumulates(pass, node, j));
     }
 }
 
@@ -192,10 +216,10 @@ void select_backward(const Pass& pass, int node, Blocks blocks) {
 }
 
 #define ALEXANDRA_ACTIVATION(name) \
-    {#name, false, slope_saved, activation_forward<Unary::name>, activation_backward, nullptr, kNothing}
+    {#name, false, slope_saved, activation_forward<Unary::name>, activation_backward, nullptr, kByGroup}
 
 const Op kRows[] = {
-    {"relu", false, saves_nothing, activation_forward<Unary::relu>, relu_backward, nullptr, kOutput},
+    {"relu", false, saves_nothing, activation_forward<Unary::relu>, relu_backward, nullptr, kOutput | kByGroup},
     ALEXANDRA_ACTIVATION(leaky_relu),
     ALEXANDRA_ACTIVATION(elu),
     ALEXANDRA_ACTIVATION(gelu),
@@ -204,15 +228,23 @@ const Op kRows[] = {
     ALEXANDRA_ACTIVATION(softplus),
     ALEXANDRA_ACTIVATION(tanh),
     ALEXANDRA_ACTIVATION(gelu_tanh),
-    {"softmax", false, saves_nothing, softmax_forward, softmax_backward, nullptr, kOutput},
-    {"scale", false, saves_nothing, scale_forward, scale_backward, nullptr, kNothing},
+    {"softmax", false, saves_nothing, softmax_forward, softmax_backward, nullptr, kOutput | kByGroup},
+    {"scale", false, saves_nothing, scale_forward, scale_backward, nullptr, kByGroup},
     {"dropout", false, dropout_saved, dropout_forward, dropout_backward, nullptr, kNothing},
-    {"add", false, saves_nothing, add_forward, add_backward, nullptr, kNothing},
-    {"mul", false, mul_saved, mul_forward, mul_backward, nullptr, kInputs | kLate},
+    {"add", false, saves_nothing, add_forward, add_backward, nullptr, kByGroup},
+    {"mul", false, mul_saved, mul_forward, mul_backward, nullptr, kInputs | kLate | kByGroup},
     {"select", false, saves_nothing, select_forward, select_backward, nullptr, kInputs},
 };
 
 }  // namespace
+
+int unary_kind(std::string_view name) {
+    static constexpr std::string_view names[] = {"relu",    "leaky_relu", "elu",  "gelu",     "silu",
+                                                 "sigmoid", "softplus",   "tanh", "gelu_tanh"};
+    for (size_t i = 0; i < std::size(names); ++i)
+        if (names[i] == name) return int(i);
+    return -1;
+}
 
 std::span<const Op> pointwise_ops() { return kRows; }
 

@@ -137,6 +137,7 @@ Plan::Plan(const std::vector<NodeSpec>& specs, const Weights& weights, const Pla
         nodes.push_back(std::move(node));
     }
     join_relus(wishes.touched);
+    join_gates(wishes.touched);
     place_gradients();
 }
 
@@ -174,6 +175,22 @@ std::vector<int> Plan::readers() const {
     for (const Node& node : nodes)
         for (int input : node.inputs) ++count[size_t(input)];
     return count;
+}
+
+// SwiGLU and its like: the activation keeps no value, slope or gradient of its own.
+void Plan::join_gates(const std::vector<int>& touched) {
+    const std::vector<int> count = readers();
+    for (Node& node : nodes) {
+        if (std::string(node.op->name) != "mul" || node.inputs.size() != 2) continue;
+        for (int which = 0; which < 2 && node.gate < 0; ++which) {
+            const int input = node.inputs[size_t(which)];
+            Node& active = nodes[size_t(input)];
+            if (unary_kind(active.op->name) < 0 || active.in_place || count[size_t(input)] != 1) continue;
+            if (std::find(touched.begin(), touched.end(), input) != touched.end()) continue;
+            node.gate = which, active.joined = true;
+            active.root = nodes[size_t(active.inputs[0])].root;
+        }
+    }
 }
 
 void Plan::join_relus(const std::vector<int>& touched) {
@@ -223,6 +240,7 @@ Flow::Flow(const Plan& plan, std::vector<LossSpec>& losses)
         for (int input : node.inputs) forward[size_t(input)] = 1;
         accumulate[i].resize(node.inputs.size());
         if (node.op->alias || !has_gradient[size_t(node.root)]) continue;
+        if (node.joined) continue;
         backward[i] = !(node.in_place && gated[i]);  // gated: by the dense that reads it
         if (node.in_place) continue;
         for (int param : node.params) learns[i] = learns[i] || plan.params[size_t(param)].learns();

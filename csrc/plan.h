@@ -90,6 +90,8 @@ struct Node {
     bool trains;  // depends on a parameter
     bool relu = false;      // a dense whose only reader is a relu, which it applies itself
     bool in_place = false;  // that relu: its value and gradient are those of the dense
+    bool joined = false;    // an activation that the product of two which alone reads it does itself
+    int gate = -1;          // that product: which input the activation is
     std::vector<float> table = {};  // what an op computes once from its attributes and shapes
     std::vector<int> index = {};    // likewise, whole numbers
     int features() const { return groups * width; }
@@ -120,6 +122,7 @@ struct Plan {
 
 private:
     void join_relus(const std::vector<int>& touched);
+    void join_gates(const std::vector<int>& touched);
     void place_gradients();
 };
 

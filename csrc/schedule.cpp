@@ -53,7 +53,7 @@ void Schedule::forward(const Plan& plan, const Flow& flow, int first, int last) 
             add(false, {Act::join_forward, i, i + 1});
             begin = i;
         }
-        if (!fine_ || op.alias) continue;
+        if (!fine_ || op.alias || (i + 1 < last && follows_by_group(plan, i + 1))) continue;
         add(true, {Act::forward, begin, i + 1});
         begin = i + 1, closed_ = true;
     }
@@ -69,9 +69,11 @@ void Schedule::backward(const Plan& plan, const Flow& flow, int first, int last)
             add(false, {Act::join_backward, i, i + 1});
             end = i + 1;
         }
-        if (!fine_ || !flow.backward[size_t(i)]) continue;
+        if (!fine_ || !flow.backward[size_t(i)] || (i > first && follows_by_group(plan, i))) continue;
         add(true, {Act::backward, i, end});
-        if (op.gradients && flow.learns[size_t(i)]) add(false, {Act::gradients, i, end});
+        bool learns = false;
+        for (int k = i; k < end; ++k) learns = learns || (plan.nodes[size_t(k)].op->gradients && flow.learns[size_t(k)]);
+        if (learns) add(false, {Act::gradients, i, end});
         end = i, closed_ = true;
     }
     if (first < end) add(true, {Act::backward, first, end});

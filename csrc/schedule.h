@@ -2,7 +2,7 @@
 //
 // A phase is one round of the thread pool: by blocks of rows (forward, losses, backward), or by parts of a result
 // that all rows share (gradients of parameters; statistics of a batch). A small network has two phases; a large
-// one has a phase per node, so that memory is reused between them; checkpointing forgets the values inside a
+// one has a phase per node or run of nodes, so that memory is reused between them; checkpointing forgets the values inside a
 // segment of nodes and computes them again before the segment's backward.
 #pragma once
 
@@ -36,6 +36,9 @@ private:
     bool fine_ = false;    // a phase per node
     bool closed_ = false;  // the next action opens a phase
 };
+
+// Whether `node` and the one before it can go a few groups at a time, one after the other.
+bool follows_by_group(const Plan& plan, int node);
 
 // Borders of segments 0 = b[0] < b[1] < ... = number of nodes, about the root of it, where few values cross.
 std::vector<int> checkpoint_borders(const Plan& plan, const Flow& flow);

@@ -85,6 +85,37 @@ static void unary(Unary kind, size_t n, const float* x, float* y, float* slope, 
     table[static_cast<int>(kind)](n, x, y, slope, a);
 }
 
+template <typename F>
+static void gate(const GatedProduct& p) {
+    for (size_t i = 0; i < p.n; i += W) store(p.y + i, F::f(load(p.a + i), p.number, nullptr) * load(p.b + i));
+}
+
+template <typename F>
+static void gate_backward(const GatedProduct& p) {
+    for (size_t i = 0; i < p.n; i += W) {
+        V slope;
+        const V active = F::f(load(p.a + i), p.number, &slope), dy = load(p.dy + i), b = load(p.b + i);
+        if (p.da) {
+            const V d = dy * b * slope;
+            store(p.da + i, p.accumulate_a ? load(p.da + i) + d : d);
+        }
+        if (p.db) store(p.db + i, p.accumulate_b ? fma(dy, active, load(p.db + i)) : dy * active);
+    }
+}
+
+typedef void (*GatedFunction)(const GatedProduct&);
+static void gated_forward(const GatedProduct& p) {
+    static constexpr GatedFunction table[] = {gate<Relu>, gate<LeakyRelu>, gate<Elu>,  gate<Gelu>,    gate<Silu>,
+                                              gate<Sigmoid>, gate<Softplus>, gate<Tanh>, gate<GeluTanh>};
+    table[static_cast<int>(p.kind)](p);
+}
+static void gated_backward(const GatedProduct& p) {
+    static constexpr GatedFunction table[] = {
+        gate_backward<Relu>,    gate_backward<LeakyRelu>, gate_backward<Elu>,  gate_backward<Gelu>,    gate_backward<Silu>,
+        gate_backward<Sigmoid>, gate_backward<Softplus>,  gate_backward<Tanh>, gate_backward<GeluTanh>};
+    table[static_cast<int>(p.kind)](p);
+}
+
 // dx = dy where y > 0, else 0.
 static void relu_backward(size_t n, const float* y, const float* dy, float* dx, bool accumulate) {
     for (size_t i = 0; i < n; i += W) {

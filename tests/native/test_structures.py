@@ -61,7 +61,20 @@ def transformer(layers: int = 2) -> Graph:
     return sequence(*nodes)
 
 
+def gates() -> Graph:
+    """Every activation as the gate of a product; of x too, whose gradient then has two sources; one read twice."""
+    names = ("relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "softplus", "tanh", "gelu_tanh")
+    nodes = [Node("u", "dense", ("x",), {"size": WIDTH})]
+    for name in names:
+        nodes += [Node(f"{name}_a", name, ("d",)), Node(f"{name}_m", "mul", ("u", f"{name}_a"))]
+    own = [Node("z", "sigmoid", ("u",)), Node("w", "mul", ("z", "u"))]
+    own += [Node("t", "tanh", ("u",)), Node("v", "mul", ("t", "t"))]
+    total = Node("sum", "add", (*(f"{name}_m" for name in names), "w", "v"))
+    return sequence(*nodes, *own, total)
+
+
 GRAPHS = {
+    "gates": gates(),
     "causal": attending(),
     "open": attending(causal=False, scale=0.4),
     "window": attending(window=9, globals=2),
