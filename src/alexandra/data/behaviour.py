@@ -146,8 +146,9 @@ def encode_target(table: Table, target: np.ndarray, settings: TargetEncoding) ->
     for name in settings.columns:
         texts = table[name].texts().astype(str)
         names, level = np.unique(texts, return_inverse=True)
-        means[name] = dict(zip(names.tolist(), _smoothed(level, target, len(names), settings.prior).tolist(),
-        strict=True)) values = np.empty(table.n_rows)
+        every = _smoothed(level, target, len(names), settings.prior)
+        means[name] = dict(zip(names.tolist(), every.tolist(), strict=True))
+        values = np.empty(table.n_rows)
         for number in range(settings.folds):
             out, rest = fold == number, fold != number
             if not rest.any():
