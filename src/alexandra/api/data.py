@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alexandra import storage
-from alexandra.api.data_report import report_page
+from alexandra.api.data_report import Inspection, report_page
 from alexandra.data.load.loader import Loader, LoaderSettings
 from alexandra.data.run.folders import open_array, read_documents
 from alexandra.data.run.recipe import load_recipe
@@ -23,21 +22,6 @@ from alexandra.errors import NotFoundError
 
 SAMPLE_CHARS = 400
 OUTCOME = "outcome.json"
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a corpus holds. histograms: name -> [(from, to, count)]; samples: documents or decoded rows."""
-
-    output: str
-    records: int
-    documents: int
-    losses: dict[str, int]
-    by_source: dict[str, dict[str, Any]]
-    corpus: dict[str, Any]
-    histograms: dict[str, list[tuple[int, int, int]]]
-    samples: list[dict[str, Any]] = field(default_factory=list)
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
 
 
 def run_recipe(

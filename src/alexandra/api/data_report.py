@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alexandra.api import html
 from alexandra.api.charts import bars
 
-if TYPE_CHECKING:
-    from alexandra.api.data import Inspection
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a corpus holds. histograms: name -> [(from, to, count)]; samples: documents or decoded rows."""
+
+    output: str
+    records: int
+    documents: int
+    losses: dict[str, int]
+    by_source: dict[str, dict[str, Any]]
+    corpus: dict[str, Any]
+    histograms: dict[str, list[tuple[int, int, int]]]
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
 
 
 def report_page(outcome: Mapping[str, Any], seen: Inspection) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alexandra.api.data import Inspection
+from alexandra.api.data_report import Inspection
 
 BAR = 40
 

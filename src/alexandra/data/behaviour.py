@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Behaviour(Config):
     distinct: tuple[str, ...] = ()
 
 
-def _moment(text: str) -> np.datetime64:
+def _moment(text: str) -> Any:
     try:
         return np.datetime64(text).astype("datetime64[s]")
     except ValueError as error:
@@ -61,7 +62,8 @@ def behaviour(events: Table, steps: Behaviour) -> Table:
     if not len(before):
         raise DataError(f"no event is before the cutoff {steps.cutoff}", hint="choose a later cutoff")
     names, group = np.unique(events[steps.entity].texts()[before].astype(str), return_inverse=True)
-    n, ages = len(names), (cutoff - times[before]) / DAY
+    n = len(names)
+    ages: np.ndarray = (cutoff - times[before]) / DAY
     columns: dict[str, np.ndarray] = {steps.entity: names.astype(object)}
     columns["recency_days"] = _least(group, ages, n)
     columns["tenure_days"] = -_least(group, -ages, n)
