@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v) 2
 VENV ?= .venv
 CORE ?= .venv-core
 JOBS ?= 2
-SLOW_EXTRAS ?= keras,torch,onnx,mlflow,skops,dev,data,peers,ray
+SLOW_EXTRAS ?= keras,torch,onnx,mlflow,skops,dev,data,peers,ray,verify,hf
 BIN := $(abspath $(VENV))/bin
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

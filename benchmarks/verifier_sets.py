@@ -186,6 +186,8 @@ def _plan(item: dict[str, Any]) -> Plan | None:
                 return None
     except (KeyError, ValueError, TypeError):
         return None
+    if any(name not in names for row in constraints for name in row[0]) or set(objective) != set(names):
+        return None
     maximise = item["obj_declaration"]["direction"].startswith("max")
     sign = -1 if maximise else 1
     c = np.array([sign * objective[name] for name in names])
@@ -314,7 +316,9 @@ def texts(name: str) -> tuple[list[str], np.ndarray]:
     if name == "preferences":
         made, labels = [], []
         for row in rows("preferences/hh_harmless.jsonl.gz"):
-            made += [row["chosen"], row["rejected"]]
+            for text in (row["chosen"], row["rejected"]):
+                prompt, _, reply = text.rpartition("Assistant:")
+                made.append(f"{prompt} [SEP] {reply}")
             labels += [1, 0]
         return made, np.array(labels)
     raise ValueError(name)

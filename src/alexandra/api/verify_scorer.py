@@ -1,6 +1,6 @@
 """A scorer out of a transformers classifier: by folder or hub id, exported to ONNX and INT8, and measured.
 
-The seed's families (T5, BERT, RoBERTa, DeBERTa, ALBERT, Longformer) are sequence classifiers of `transformers`; their
+The families T5, BERT, RoBERTa, DeBERTa and ALBERT are sequence classifiers of `transformers`; their
 own tokenizer goes along as one JSON file. Only safetensors weights are read and no code of a model folder is run. Needs
 the extras `torch`, `hf` and `onnx`; what it writes needs neither torch nor transformers to run.
 """
@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from alexandra.errors import VerifierError, missing_extra, suggest
+from alexandra.rng import derive
 from alexandra.verifiers.calibration import fit
 from alexandra.verifiers.scorers.folder import Scorer, load, save
 from alexandra.verifiers.scorers.recipe import card
 
-FAMILIES = ("t5", "bert", "roberta", "deberta-v2", "albert", "longformer")
-MIN_LENGTH = 16
+FAMILIES = ("t5", "bert", "roberta", "deberta-v2", "albert")
+TRACED_LENGTH = 16
 
 
 def export_scorer(
@@ -45,10 +46,9 @@ def export_scorer(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    multiple = max(getattr(config, "attention_window", [1])) if config.model_type == "longformer" else None
-    padding = {"pad_id": tokenizer.pad_token_id, "pad_token": tokenizer.pad_token, "pad_to_multiple_of": multiple}
+    padding = {"pad_id": tokenizer.pad_token_id, "pad_token": tokenizer.pad_token}
     (folder / "padding.json").write_text(json.dumps(padding))
-    _export(network, folder / "model.onnx", multiple or 1)
+    _export(network, folder / "model.onnx")
     if int8:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -56,7 +56,7 @@ def export_scorer(
     return save(Scorer(folder, framework, config.model_type, "tokenizer", {}, None, label, max_length))
 
 
-def _export(network: Any, path: Path, multiple: int) -> None:
+def _export(network: Any, path: Path) -> None:
     import torch
 
     class Logits(torch.nn.Module):
@@ -67,8 +67,7 @@ def _export(network: Any, path: Path, multiple: int) -> None:
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             return self.network(input_ids=input_ids, attention_mask=attention_mask).logits
 
-    length = max(MIN_LENGTH, 2 * multiple)
-    ids = torch.full((2, length), 5, dtype=torch.long)
+    ids = torch.full((2, TRACED_LENGTH), 5, dtype=torch.long)
     end = getattr(network.config, "eos_token_id", None)
     if network.config.model_type == "t5" and end is not None:
         ids[:, -1] = end
@@ -90,6 +89,6 @@ def measure(path: str | Path, texts: Sequence[str], labels: Sequence[bool], *, i
     if len(truth) != len(texts) or len(truth) < 4:
         raise VerifierError(f"{len(texts)} texts and {len(truth)} labels: give one label a text, and more than three")
     raw = scorer.raw(texts)
-    half = np.arange(len(truth)) % 2 == 0
+    half = derive(0, "verifiers", "scorers").words(len(truth)) % 2 == 0
     calibrator = fit(raw[half], truth[half], "platt")
     return save(replace(scorer, calibrator=calibrator, card=card(calibrator(raw[~half]), truth[~half])))
