@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 
-from alexandra.curriculum import SPLITS, Validation, dataset, generate, validate
-from alexandra.curriculum.items import tree_record
+from alexandra.curriculum import SPLITS, Validation, dataset, edge_cases, generate, validate
+from alexandra.curriculum.questions import tree_record
 from alexandra.errors import DataError
 from alexandra.maths import parse
 
@@ -42,10 +43,13 @@ def faults(found: Validation) -> dict[str, int]:
 
 def test_a_data_set_has_every_split_and_proves_itself(small: Path) -> None:
     found = validate(small)
-    assert found.ok and found.rows == 600 and found.problems == ()
+    hard = sum(len(edge_cases(n)) for n in (1, 2))
+    assert found.ok and found.rows == 600 + hard and found.problems == ()
     assert found.counts == {n: {"train": 210, "val": 30, "test_iid": 30, "test_ood": 30} for n in (1, 2)}
-    names = {f"level_{n}/{name}" for n in (1, 2) for name in (*(f"{split}.jsonl" for split in SPLITS), "manifest.json")}
-    assert set(files(small)) == names
+    assert found.statistics[1]["most_depth"] == 1 and found.statistics[2]["mean_nodes"] > 5
+    kinds = [f"{split}.{suffix}" for split in SPLITS for suffix in ("jsonl", "parquet")]
+    names = {f"level_{n}/{name}" for n in (1, 2) for name in (*kinds, "manifest.json")}
+    assert set(files(small)) == names | {"edge_cases/test_hard.jsonl"}
     ids = [row["id"] for n in (1, 2) for split in SPLITS for row in rows(small / f"level_{n}/{split}.jsonl")]
     assert len(set(ids)) == 600
 
@@ -78,13 +82,13 @@ def test_workers_and_interruptions_do_not_change_a_byte(tmp_path: Path) -> None:
 
     with pytest.raises(StopError):
         generate([2], 3000, tmp_path / "c", seed=1, progress=stop)
-    kept = list((tmp_path / "c").rglob("pool-*.json"))
+    kept = list((tmp_path / "c").rglob("pool-*.txt"))
     assert len(kept) >= 2 and not list((tmp_path / "c").rglob("*.jsonl"))
     kept[0].write_bytes(kept[0].read_bytes()[:-9])
     drawn: list[int] = []
     draw = dataset._draw_block
 
-    def counted(task: tuple[int, int, bool, int]) -> list[tuple[str, str]]:
+    def counted(task: tuple[int, int, bool, int, int, str]) -> str:
         drawn.append(task[3])
         return draw(task)
 
@@ -129,9 +133,9 @@ def test_progress_ends_at_the_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("levels", "count", "words"),
     [
-        ([7], 10, "no level '?7"),
+        ([8], 10, "no level '?8"),
         ([1], 0, "0 items cannot be generated"),
-        ([1], 20_000, r"level 1 has [\d,]+ distinct items for train, 14,000 of 20,000 were asked"),
+        ([1], 2_000_000, r"level 1 has [\d,]+ distinct items for train, 1,400,000 of 2,000,000 were asked"),
     ],
 )
 def test_what_cannot_be_generated_is_refused_before_anything_is_written(
@@ -176,6 +180,7 @@ def test_each_fault_is_found_and_named(small: Path) -> None:
         ("outside", changed(good[0], level=9), "there is no level 9"),
         ("misplaced", changed(train, split="test_iid"), "belongs to train, not test_iid"),
         ("misplaced", changed(good[0], split="tset"), "there is no split 'tset'"),
+        ("misplaced", changed(good[0], split="edge"), "is no edge case"),
         ("duplicates", changed(commuted, input_polish=other), "occurs again"),
         ("leaks", train, "also in level 2 test_iid"),
         ("misplaced", changed(good[0], split="val"), "belongs to test_iid, not val"),
@@ -207,3 +212,36 @@ def test_one_file_can_be_proved_alone_and_workers_agree(small: Path) -> None:
 def test_a_folder_without_data_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \.jsonl file at"):
         validate(tmp_path)
+
+
+def test_parquet_holds_the_lines(small: Path) -> None:
+    frame = polars.read_parquet(small / "level_2/train.parquet")
+    lines = rows(small / "level_2/train.jsonl")
+    assert frame["id"].to_list() == [line["id"] for line in lines]
+    assert frame["expected_result"].to_list() == [line["expected_result"] for line in lines]
+    assert [json.loads(text) for text in frame["input_expr"]] == [line["input_expr"] for line in lines]
+    assert set(frame.columns) == set(lines[0])
+
+
+@pytest.mark.parametrize("number", [3, 4, 5, 6, 7])
+def test_every_level_is_generated_and_proved(number: int, tmp_path: Path) -> None:
+    generate([number], 60, tmp_path, seed=3)
+    found = validate(tmp_path)
+    assert found.ok and sum(found.counts[number].values()) == 60, found.problems
+
+
+@pytest.mark.parametrize("number", [3, 5, 6, 7])
+def test_a_wrong_answer_of_any_level_is_found(number: int, tmp_path: Path) -> None:
+    generate([number], 60, tmp_path, seed=3)
+    path = tmp_path / f"level_{number}/train.jsonl"
+    good = rows(path)
+    write(path, [changed(row, expected_exact=good[i - 1]["expected_exact"]) for i, row in enumerate(good)])
+    found = faults(validate(path))
+    assert found["wrong"] > 0.8 * len(good)
+
+
+def test_one_format_may_be_left_out(tmp_path: Path) -> None:
+    generate([1], 30, tmp_path, formats=("jsonl",))
+    assert not list(tmp_path.rglob("*.parquet")) and validate(tmp_path).ok
+    with pytest.raises(DataError, match="formats: jsonl, parquet"):
+        generate([1], 30, tmp_path / "other", formats=("csv",))

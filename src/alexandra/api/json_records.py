@@ -151,6 +151,7 @@ def validation(value: Validation) -> Record:
         "counts": {str(level): dict(splits) for level, splits in value.counts.items()},
         "faults": dict(value.faults),
         "problems": list(value.problems),
+        "statistics": {str(level): dict(figures) for level, figures in value.statistics.items()},
     }
 
 

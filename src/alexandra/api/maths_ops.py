@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alexandra import curriculum
 from alexandra.curriculum import LEVELS, Validation
-from alexandra.curriculum.dataset import DataSet
+from alexandra.curriculum.dataset import FORMATS, DataSet
 from alexandra.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -24,21 +25,29 @@ def generate(
     count: int | None = None,
     seed: int = 0,
     workers: int = 1,
+    formats: Sequence[str] = FORMATS,
     progress: Progress = silent,
 ) -> list[DataSet]:
     """Write `count` distinct items of each level (default: what the seed asks for) to out/level_N/SPLIT.jsonl.
 
     levels   level numbers; empty means all of them
-    workers  processes that draw; the files do not depend on it
+    workers  processes that draw, 0 for as many as there are processors; the files do not depend on it
+    formats  "jsonl", "parquet" or both
     """
-    if workers < 1:
-        raise UsageError(f"--workers {workers} is no number of processes", hint="use 1 or more")
     numbers = list(dict.fromkeys(levels)) or sorted(LEVELS)
-    return curriculum.generate(numbers, count, out, seed=seed, workers=workers, progress=progress)
+    many = processes(workers)
+    return curriculum.generate(numbers, count, out, seed=seed, workers=many, formats=formats, progress=progress)
+
+
+def processes(workers: int) -> int:
+    """`workers`, or the processors that this process may use for 0."""
+    if workers < 0:
+        raise UsageError(
+            f"--workers {workers} is no number of processes", hint="use 1 or more, or 0 for every processor"
+        )
+    return workers or len(os.sched_getaffinity(0))
 
 
 def validate(path: str | Path, *, workers: int = 1, progress: Progress = silent) -> Validation:
     """Work every answer, key and split of the .jsonl files at or below `path` out again; the result names faults."""
-    if workers < 1:
-        raise UsageError(f"--workers {workers} is no number of processes", hint="use 1 or more")
-    return curriculum.validate(path, workers=workers, progress=progress)
+    return curriculum.validate(path, workers=processes(workers), progress=progress)

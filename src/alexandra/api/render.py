@@ -99,6 +99,13 @@ def validation(found: Validation) -> list[str]:
     for level, splits in found.counts.items():
         parts = ", ".join(f"{split} {number:,}" for split, number in splits.items())
         lines.append(f"level {level}     {sum(splits.values()):,} distinct items proved: {parts}")
+        figures = found.statistics.get(level, {})
+        if figures:
+            lines.append(
+                f"            depth {figures['mean_depth']:g} (most {figures['most_depth']:g}), nodes "
+                f"{figures['mean_nodes']:g} ({figures['most_nodes']:g}), characters of an answer "
+                f"{figures['mean_answer_characters']:g} ({figures['most_answer_characters']:g})"
+            )
     lines.append("faults      " + ", ".join(f"{name} {number:,}" for name, number in found.faults.items()))
     return [*lines, *(f"  {problem}" for problem in found.problems)]
 

@@ -20,7 +20,10 @@ def generate(
         "data/generated"
     ),
     seed: Annotated[int, typer.Option(help="Another seed, other items; what is held out stays held out.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that draw; the files do not depend on it.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes that draw, 0 for every processor; the files do not depend on it.")
+    ] = 1,
+    form: Annotated[str, typer.Option("--format", help="jsonl, parquet or both.")] = "both",
     as_json: Json = False,
 ) -> None:
     """Make data sets of the mathematics curriculum, with exact answers and disjoint splits.
@@ -32,14 +35,17 @@ def generate(
 
     if bool(level) == all_levels:
         raise UsageError("say which levels", hint="--level N (repeat for more), or --all-levels")
+    formats = ("jsonl", "parquet") if form == "both" else (form,)
     with render.progress("generating") as update:
-        made = maths_ops.generate(out, level or (), count=count, seed=seed, workers=workers, progress=update)
+        made = maths_ops.generate(
+            out, level or (), count=count, seed=seed, workers=workers, formats=formats, progress=update
+        )
     show([json_records.data_set(one) for one in made], as_json, lambda: render.data_sets(made))
 
 
 def validate(
     path: Annotated[Path, typer.Argument(help="A .jsonl file, or a folder with such files.")],
-    workers: Annotated[int, typer.Option(help="Processes that prove.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that prove, 0 for every processor.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Prove a generated data set: every answer, key and split is worked out again. Exit code 1 when one is wrong.

@@ -1,25 +1,29 @@
-"""One item of a curriculum: an input, its exact answer, where it belongs; and the check of any answer to it.
+"""One item of a curriculum: a question, its exact answer, where it belongs, and its line of a data set.
 
-An item is counted and placed by the canonical key of its input alone (maths/canonical_form.py): the split follows from
-the key, not from a seed, so what is held out stays held out in every data set that anyone generates. Records are the
-lines of the seed's JSONL files; `expected_result` is a float for readers, `expected_exact` is what is checked.
+An item is counted and placed by the canonical key of its question alone: the split follows from the key, not from a
+seed, so what is held out stays held out in every data set that anyone generates. Records are the lines of the seed's
+JSONL files; `expected_result` is a float for readers, `expected_exact` is what is checked.
 """
 
 from __future__ import annotations
 
-import math
-import numbers
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from alexandra.errors import DataError, LanguageError
-from alexandra.maths import Apply, Expr, Number, Symbol, key, parse
+from alexandra.curriculum.questions import Answer, Bindings, Question, question_key, tree_json
+from alexandra.errors import AlexandraError, DataError
+from alexandra.maths import Apply, Expr, Number, parse, symbols
+from alexandra.maths.expr import OPERATORS
 
 TRAIN, VAL, TEST_IID, TEST_OOD = SPLITS = ("train", "val", "test_iid", "test_ood")
 # Upper ends on the unit interval of keys; test_ood has inputs of its own.
 SHARES = {TRAIN: 0.8, VAL: 0.9, TEST_IID: 1.0}
+FIELDS = (
+    "input_polish", "input_expr", "expected_result", "expected_exact", "expected_symbolic", "bindings", "key",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,35 +33,29 @@ class Item:
     id: str
     level: int
     expr: Expr
-    expected: Fraction
+    expected: Answer
     key: str
     split: str
-    bindings: tuple[tuple[str, Fraction], ...] = ()
+    bindings: Bindings = ()
 
     @property
     def input(self) -> str:
-        """The question in the prefix language."""
+        """The question in the prefix language (without its bindings)."""
         return self.expr.text()
 
     @property
+    def question(self) -> Question:
+        return Question(self.expr, self.bindings)
+
+    @property
     def answer(self) -> str:
-        """The exact answer as text: 5, -3, 1/3."""
+        """The exact answer as text: 5, 1/3, (* 2 x)."""
         return str(self.expected)
 
     def record(self) -> dict[str, Any]:
         """A line of a data set."""
-        return {
-            "id": self.id,
-            "level": self.level,
-            "split": self.split,
-            "input_polish": self.input,
-            "input_expr": tree_record(self.expr),
-            "expected_result": as_float(self.expected),
-            "expected_exact": self.answer,
-            "expected_symbolic": None,
-            "bindings": [[name, as_float(value)] for name, value in self.bindings],
-            "key": self.key,
-        }
+        found: dict[str, Any] = json.loads(line(self.id, self.level, self.split, columns(self)))
+        return found
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Item:
@@ -65,14 +63,40 @@ class Item:
         try:
             expr = parse(record["input_polish"])
             bindings = tuple((str(name), Fraction(value)) for name, value in record["bindings"])
-            expected = Fraction(record["expected_exact"])
+            found = parse(record["expected_exact"])
+            expected: Answer = found.value if isinstance(found, Number) else found
+            item_key = question_key(expr, bindings)
             return cls(
-                str(record["id"]), int(record["level"]), expr, expected, key(expr), str(record["split"]), bindings
+                str(record["id"]), int(record["level"]), expr, expected, item_key, str(record["split"]), bindings
             )
         except KeyError as error:
             raise DataError(f"a record has no field {error.args[0]!r}") from error
         except (TypeError, ValueError, ZeroDivisionError) as error:
             raise DataError(f"a record is not one of a curriculum: {error}") from error
+
+
+def columns(item: Item) -> tuple[str, ...]:
+    """The JSON texts of FIELDS, in their order."""
+    expected = item.expected
+    number = as_float(expected)
+    symbolic = "null" if isinstance(expected, Fraction) else tree_json(expected)
+    values = ", ".join([f'["{name}", {as_float(value)}]' for name, value in item.bindings])
+    result = "null" if number is None else repr(number)
+    return (
+        f'"{item.expr.text()}"',
+        tree_json(item.expr),
+        result,
+        f'"{expected}"',
+        symbolic,
+        f"[{values}]",
+        f'"{item.key}"',
+    )
+
+
+def line(name: str, level: int, split: str, parts: tuple[str, ...]) -> str:
+    """A line of a JSONL file, without its end."""
+    fields = ", ".join([f'"{field}": {part}' for field, part in zip(FIELDS, parts, strict=True)])
+    return f'{{"id": "{name}", "level": {level}, "split": "{split}", {fields}}}'
 
 
 def split_of(item_key: str) -> str:
@@ -81,65 +105,11 @@ def split_of(item_key: str) -> str:
     return next(name for name, end in SHARES.items() if place < end)
 
 
-def as_float(value: Fraction) -> float | None:
-    """The nearest float, None where there is none."""
+def as_float(value: Answer) -> float | None:
+    """The nearest float, None where there is none (a function, a set, a number that is too large)."""
+    if isinstance(value, Apply) and (OPERATORS[value.op].kind == "collection" or symbols(value)):
+        return None
     try:
         return float(value)
-    except OverflowError:
+    except (OverflowError, AlexandraError):
         return None
-
-
-_NAMES = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", "%": "Mod", "^": "Pow"}
-
-
-def tree_record(expr: Expr) -> dict[str, Any]:
-    """The tree as the seed's JSON has it: {"BinOp": {"op": "Add", "left": ..., "right": ...}}."""
-    if isinstance(expr, Number):
-        value = expr.value
-        whole = value.denominator == 1
-        return {"Value": {"Integer": value.numerator} if whole else {"Rational": [value.numerator, value.denominator]}}
-    if isinstance(expr, Symbol):
-        return {"Value": {"Symbol": expr.name}}
-    assert isinstance(expr, Apply)
-    inner = [tree_record(arg) for arg in expr.args]
-    if len(inner) == 1:
-        return {"UnaryOp": {"op": "Neg", "operand": inner[0]}}
-    return {"BinOp": {"op": _NAMES[expr.op], "left": inner[0], "right": inner[1]}}
-
-
-def check_value(answer: object, expected: Fraction) -> bool:
-    """Whether `answer` is `expected`, in any form of a finished number; never raises.
-
-    A number (a float counts with its exact binary value) or text: 5, 5.0, 10/2, (/ 10 2), (- 5). Sums, products and
-    powers are refused, however equal: an echo of the question is no answer.
-    """
-    if isinstance(answer, str):
-        try:
-            value = _numeral(parse(answer))
-        except LanguageError:
-            return False
-        return value is not None and value == expected
-    if isinstance(answer, Expr):
-        value = _numeral(answer)
-        return value is not None and value == expected
-    if isinstance(answer, bool) or not isinstance(answer, numbers.Real):
-        return False
-    if isinstance(answer, numbers.Rational):
-        return Fraction(int(answer.numerator), int(answer.denominator)) == expected
-    number = float(answer)
-    return math.isfinite(number) and Fraction(number) == expected
-
-
-def _numeral(expr: Expr, divisions: int = 1) -> Fraction | None:
-    """The value of a number, of the negative of a numeral, or of one division of two; None for anything else."""
-    if isinstance(expr, Number):
-        return expr.value
-    if not isinstance(expr, Apply):
-        return None
-    if len(expr.args) == 1:
-        inner = _numeral(expr.args[0], divisions)
-        return None if inner is None else -inner
-    if expr.op != "/" or not divisions:
-        return None
-    above, below = (_numeral(arg, divisions - 1) for arg in expr.args)
-    return above / below if above is not None and below else None

@@ -1,6 +1,6 @@
 """What a data set holds, worked out again from its inputs: nothing that a file says about itself is believed.
 
-Every line is parsed, evaluated exactly, keyed and placed anew. The result counts what is right and names what is not:
+Every line is parsed, answered exactly, keyed and placed anew. The result counts what is right and names what is not:
 wrong answers, inputs outside their level's pins, lines in the wrong split, repeated inputs, inputs that occur in two
 splits (leaks), lines that cannot be read, files that differ from their manifest.
 """
@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alexandra.curriculum.dataset import MANIFEST
+from alexandra.curriculum.edge_cases import EDGE, edge_keys
 from alexandra.curriculum.items import SPLITS, TEST_OOD, Item, as_float, split_of
 from alexandra.curriculum.levels import LEVELS
+from alexandra.curriculum.pins import Level
 from alexandra.errors import AlexandraError, DataError, StorageError
 from alexandra.storage import content_hash, read_bytes, read_json
 from alexandra.workers import Pool, values
@@ -29,13 +31,14 @@ FAULTS = ("malformed", "wrong", "outside", "misplaced", "duplicates", "leaks", "
 @dataclass(frozen=True)
 class Validation:
     """`counts`: level -> split -> distinct right items. `faults`: each of FAULTS -> how many. `problems`: the first
-    SHOWN of them, with file and line."""
+    SHOWN of them, with file and line. `statistics`: level -> figures over its right lines."""
 
     path: Path
     rows: int
     counts: Mapping[int, Mapping[str, int]]
     faults: Mapping[str, int]
     problems: tuple[str, ...]
+    statistics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -51,15 +54,15 @@ def validate(
     if not files:
         raise DataError(f"no .jsonl file at {str(place)!r}", hint="alexandra generate --level 1 --out DIR writes some")
     book = _Book()
-    for file in files:
-        with _Prover(workers) as prover:
-            for number, (item_key, fault, words) in enumerate(prover.prove(file), 1):
-                book.enter(file, number, item_key, fault, words)
+    with _Prover(workers) as prover:
+        for file in files:
+            for number, proof in enumerate(prover.prove(file), 1):
+                book.enter(file, number, proof)
                 if number % LINES == 0:
                     progress(f"{file.parent.name}/{file.name}", number, number)
     for manifest in sorted(place.rglob(MANIFEST)) if place.is_dir() else []:
         book.compare(manifest)
-    return Validation(place, book.rows, book.table(), dict(book.faults), tuple(book.problems))
+    return Validation(place, book.rows, book.table(), dict(book.faults), tuple(book.problems), book.statistics())
 
 
 class _Book:
@@ -71,15 +74,21 @@ class _Book:
         self.problems: list[str] = []
         self.places: dict[str, tuple[int, str]] = {}
         self.right: Counter[tuple[int, str]] = Counter()
+        self.sums: dict[int, list[int]] = {}
 
-    def enter(self, file: Path, line: int, place: tuple[str, int, str] | None, fault: str, words: str) -> None:
+    def enter(self, file: Path, line: int, proof: _Proof) -> None:
         """One line: where its item belongs (key, level, split) or None, and what is wrong with it ("" for nothing)."""
+        place, fault, words, facts = proof
         self.rows += 1
         if fault:
             self.note(fault, f"{file}:{line}: {words}")
         if place is None:
             return
         item_key, level, split = place
+        if not fault:
+            sums = self.sums.setdefault(level, [0] * 7)
+            added = (sums[0] + 1, *[total + value for total, value in zip(sums[1:4], facts, strict=True)])
+            sums[:] = [*added, *[max(most, value) for most, value in zip(sums[4:], facts, strict=True)]]
         if file.stem in SPLITS and split != file.stem:
             if not fault:
                 fault = "misplaced"
@@ -109,12 +118,23 @@ class _Book:
         except (StorageError, KeyError, TypeError, ValueError) as error:
             self.note("damaged", f"{manifest}: {error}")
 
+    def statistics(self) -> dict[int, dict[str, float]]:
+        """Means and maxima per level."""
+        names = ("depth", "nodes", "answer_characters")
+        found: dict[int, dict[str, float]] = {}
+        for level, sums in sorted(self.sums.items()):
+            means = {f"mean_{name}": round(total / sums[0], 2) for name, total in zip(names, sums[1:4], strict=True)}
+            found[level] = {**means, **{f"most_{name}": most for name, most in zip(names, sums[4:], strict=True)}}
+        return found
+
     def table(self) -> dict[int, dict[str, int]]:
         levels = sorted({level for level, _ in self.right})
         return {level: {split: self.right[level, split] for split in SPLITS} for level in levels}
 
 
-_Proof = tuple[tuple[str, int, str] | None, str, str]
+# place (key, level, split), fault, words, and depth, nodes and characters of the answer
+_Proof = tuple[tuple[str, int, str] | None, str, str, tuple[int, int, int]]
+_NO_FACTS = (0, 0, 0)
 
 
 class _Prover:
@@ -139,8 +159,13 @@ class _Prover:
             for chunk in chunks:
                 yield from prove_lines(chunk)
         else:
-            for proofs in values(self.pool.map(prove_lines, chunks)):
-                yield from proofs
+            waiting: dict[int, list[_Proof]] = {}
+            due = 0
+            for result in self.pool.stream(prove_lines, chunks):
+                waiting[result.index] = values([result])[0]
+                while due in waiting:
+                    yield from waiting.pop(due)
+                    due += 1
 
 
 def prove_lines(lines: list[bytes]) -> list[_Proof]:
@@ -152,30 +177,48 @@ def _proved(line: bytes) -> _Proof:
     try:
         record = json.loads(line.decode())
         if not isinstance(record, dict):
-            return None, "malformed", "the line is not a JSON object"
+            return None, "malformed", "the line is not a JSON object", _NO_FACTS
         item = Item.of_record(record)
     except (ValueError, RecursionError, AlexandraError) as error:
-        return None, "malformed", " ".join(str(error).split())
+        return None, "malformed", " ".join(str(error).split()), _NO_FACTS
     place = (item.key, item.level, item.split)
-    return place, *_fault(item, record)
+    fault, words = _fault(item, record)
+    return place, fault, words, (item.expr.depth, item.expr.size, len(record["expected_exact"]))
 
 
 def _fault(item: Item, record: dict[str, Any]) -> tuple[str, str]:
     if item.level not in LEVELS:
         return "outside", f"there is no level {item.level}"
-    if item.split not in SPLITS:
+    if item.split not in (*SPLITS, EDGE):
         return "misplaced", f"there is no split {item.split!r}"
     level = LEVELS[item.level]
     ood = item.split == TEST_OOD
-    if not level.holds(item.expr, ood):
+    is_edge = item.key in edge_keys()
+    if is_edge != (item.split == EDGE):
+        return "misplaced", f"{item.input} is {'an' if is_edge else 'no'} edge case"
+    if not is_edge and not level.holds(item.question, ood):
         return "outside", f"{item.input} is not an input of level {item.level}{' test_ood' if ood else ''}"
-    right = level.answer(item.expr)
-    if item.expected != right or record["expected_exact"] != str(right):
-        return "wrong", f"{item.input} is {right}, not {record['expected_exact']}"
-    if record.get("expected_result") != as_float(right):
-        return "wrong", f"expected_result is {record.get('expected_result')!r}, not {as_float(right)!r}"
+    if record["expected_exact"] != item.answer or not _proves(level, item):
+        return "wrong", f"{item.input} is {_right(level, item)}, not {record['expected_exact']}"
+    number = as_float(item.expected)
+    if record.get("expected_result") != number:
+        return "wrong", f"expected_result is {record.get('expected_result')!r}, not {number!r}"
     if record.get("key") != item.key:
         return "malformed", f"the key of {item.input} is {item.key}, not {record.get('key')!r}"
-    if not ood and split_of(item.key) != item.split:
+    if not ood and not is_edge and split_of(item.key) != item.split:
         return "misplaced", f"{item.input} belongs to {split_of(item.key)}, not {item.split}"
     return "", ""
+
+
+def _proves(level: Level, item: Item) -> bool:
+    try:
+        return level.proves(item.question, item.expected)
+    except AlexandraError:
+        return False
+
+
+def _right(level: Level, item: Item) -> str:
+    try:
+        return str(level.answer(item.question))
+    except AlexandraError as error:
+        return f"without an answer ({error})"

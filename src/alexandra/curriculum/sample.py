@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from alexandra.curriculum.edge_cases import edge_keys
 from alexandra.curriculum.items import SPLITS, TEST_OOD, Item, split_of
-from alexandra.curriculum.levels import Level, level_of
+from alexandra.curriculum.levels import level_of
+from alexandra.curriculum.pins import Level
+from alexandra.curriculum.questions import Question, question_key
 from alexandra.errors import DataError, suggest
-from alexandra.maths import Expr, key
 
 BLOCK = 2_000  # candidates drawn at a time
 DRAWS_PER_ITEM = 200  # in vain, before a sample is given up
@@ -33,28 +35,29 @@ class Sample:
     def __iter__(self) -> Iterator[Item]:
         level, ood = self.level, self.split == TEST_OOD
         made = 0
-        for expr, item_key in distinct(level, self.seed, ood):
+        for question, item_key in distinct(level, self.seed, ood):
             if made == self.count:
                 return
             split = TEST_OOD if ood else split_of(item_key)
             if self.split in ("", split):
                 made += 1
-                yield make_item(level, expr, item_key, split, made)
+                yield make_item(level, question, item_key, split, made)
         if made < self.count:
             raise DataError(f"level {level.number} has only {made:,} items here, {self.count:,} were asked")
 
     def check(self, answer: object, item: Item) -> bool:
         """Whether `answer` is right for `item`, in any form that the level accepts; never raises on an answer."""
-        return self.level.check(answer, item.expected)
+        return self.level.check(answer, item.question, item.expected)
 
 
-def level(number: int, count: int | None = None, seed: int = 0, split: str = "") -> Sample:
+def level(number: int, count: int | None = None, seed: int = 0, split: str = "", *, pins: int | None = None) -> Sample:
     """A sample of level `number`; `count` defaults to the seed's size of the level.
 
     split   "" (whatever is in distribution), "train", "val", "test_iid" or "test_ood"
+    pins    an earlier version of the level's pins (level 1 has two), by default the newest
     DataError when the level does not have that many distinct items.
     """
-    row = level_of(number)
+    row = level_of(number, pins)
     count = row.size if count is None else count
     if split and split not in SPLITS:
         raise DataError(f"no split {split!r}", hint=suggest(split, SPLITS))
@@ -72,41 +75,48 @@ def available(row: Level, split: str) -> int:
     if split in ("", TEST_OOD):
         return row.distinct_ood if split else row.distinct
     if row.finite:
-        return _finite_shares(row.number)[split]
+        return _finite_shares(row.number, row.version)[split]
     return row.distinct // 20
 
 
 @lru_cache(maxsize=4)
-def _finite_shares(number: int) -> dict[str, int]:
-    row = level_of(number)
+def _finite_shares(number: int, pins: int) -> dict[str, int]:
+    row = level_of(number, pins)
     splits = [split_of(item_key) for _, item_key in distinct(row, 0, False)]
     return {name: splits.count(name) for name in SPLITS}
 
 
-def make_item(row: Level, expr: Expr, item_key: str, split: str, number: int) -> Item:
-    """Item `number` (from 1) of a sample, its answer worked out exactly."""
-    name = f"L{row.number}-{'ood-' if split == TEST_OOD else ''}{number:05d}"
-    return Item(name, row.number, expr, row.answer(expr), item_key, split)
+def make_item(row: Level, question: Question, item_key: str, split: str, number: int) -> Item:
+    """Item `number` (from 1) of a sample, with the exact answer that it was made from or that is worked out."""
+    answer = row.answer(question) if question.hint is None else question.hint
+    return Item(
+        name_of(row.number, split, number), row.number, question.expr, answer, item_key, split, question.bindings
+    )
 
 
-def distinct(row: Level, seed: int, ood: bool) -> Iterator[tuple[Expr, str]]:
+def name_of(level: int, split: str, number: int) -> str:
+    """The id of item `number`."""
+    return f"L{level}-{'ood-' if split == TEST_OOD else ''}{number:05d}"
+
+
+def distinct(row: Level, seed: int, ood: bool) -> Iterator[tuple[Question, str]]:
     """Inputs with their keys, each key once, in the order of the candidates; ends when a finite level is used up."""
     seen: set[str] = set()
     in_vain = 0
     for block in blocks(row, seed, ood):
-        for expr, item_key in block:
+        for question, item_key in block:
             if item_key in seen:
                 in_vain += 1
                 continue
             seen.add(item_key)
-            yield expr, item_key
+            yield question, item_key
         if in_vain > DRAWS_PER_ITEM * (len(seen) + BLOCK):
             raise DataError(
                 f"level {row.number}: {in_vain:,} draws in a row gave nothing new after {len(seen):,} items"
             )
 
 
-Block = list[tuple[Expr, str]]
+Block = list[tuple[Question, str]]
 
 
 def blocks(row: Level, seed: int, ood: bool, get: Callable[[int], Block] | None = None) -> Iterator[Block]:
@@ -120,5 +130,7 @@ def blocks(row: Level, seed: int, ood: bool, get: Callable[[int], Block] | None 
 def block_of(row: Level, seed: int, ood: bool, number: int) -> Block:
     """The valid candidates of block `number`, a pure function of its arguments."""
     draw = row.draw_ood if ood else row.draw
-    candidates = draw(seed, number * BLOCK, (number + 1) * BLOCK)
-    return [(expr, key(expr)) for expr in candidates if expr is not None]
+    held = frozenset() if row.finite else edge_keys()
+    drawn = draw(seed, number * BLOCK, (number + 1) * BLOCK)
+    found = [(one, question_key(one.expr, one.bindings)) for one in drawn if one is not None]
+    return [pair for pair in found if pair[1] not in held]

@@ -113,10 +113,9 @@ _SIDE_BY_SIDE = ("relation", "collection")
 class Expr:
     """A node. `depth` counts operators inside one another, `size` nodes; `text()` is the prefix form."""
 
-    __slots__ = ("_hash", "_text", "depth", "size")
+    __slots__ = ("_text", "depth", "size")
 
     _text: str
-    _hash: int
     depth: int
     size: int
 
@@ -137,10 +136,10 @@ class Expr:
         return f"parse({self._text!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Expr) and self._text == other._text
+        return self is other or (isinstance(other, Expr) and self._text == other._text)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._text)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an expression does not change; {name!r} cannot be set")
@@ -155,11 +154,12 @@ class Expr:
         return self
 
     def _fill(self, text: str, depth: int, size: int) -> None:
-        put = object.__setattr__
-        put(self, "_text", text)
-        put(self, "_hash", hash(text))
-        put(self, "depth", depth)
-        put(self, "size", size)
+        _put(self, "_text", text)
+        _put(self, "depth", depth)
+        _put(self, "size", size)
+
+
+_put = object.__setattr__
 
 
 class Number(Expr):
@@ -171,20 +171,28 @@ class Number(Expr):
     value: Fraction
     exact: int | Fraction  # the value, as an int where it is whole: what arithmetic uses
 
-    def __init__(self, value: int | Fraction) -> None:
+    def __new__(cls, value: int | Fraction) -> Number:
+        """Small whole numbers are made once."""
+        if type(value) is int and value in _SMALL:
+            return _SMALL[value]
         if isinstance(value, bool) or not isinstance(value, int | Fraction):
             raise ExpressionError(
                 f"a Number holds an int or a Fraction, got {value!r}", hint="write Fraction('0.1') for a decimal"
             )
+        self = object.__new__(cls)
         exact = Fraction(value)
         if too_large(exact):
             raise ExpressionError(f"a number has at most {MAX_BITS:,} bits above and below its fraction bar")
-        object.__setattr__(self, "value", exact)
-        object.__setattr__(self, "exact", exact.numerator if exact.denominator == 1 else exact)
+        _put(self, "value", exact)
+        _put(self, "exact", exact.numerator if exact.denominator == 1 else exact)
         self._fill(str(exact), 0, 1)
+        return self
 
     def __reduce__(self) -> tuple[type[Number], tuple[Fraction]]:
         return Number, (self.value,)
+
+
+_SMALL: dict[int, Number] = {}
 
 
 class Symbol(Expr):
@@ -234,21 +242,37 @@ class Apply(Expr):
     args: tuple[Expr, ...]
 
     def __init__(self, op: str, args: tuple[Expr, ...]) -> None:
-        strange = [arg for arg in args if not isinstance(arg, Expr)]
-        if strange:
-            raise ExpressionError(
-                f"an operand is an expression, got {strange[0]!r}", hint="write Number(3), Symbol('x')"
-            )
-        problem = apply_problem(op, args)
-        if problem:
-            raise ExpressionError(problem[0], hint=problem[1])
-        object.__setattr__(self, "op", op)
-        object.__setattr__(self, "args", tuple(args))
-        text = f"({' '.join([op, *[arg._text for arg in args]])})"
-        self._fill(text, 1 + max([arg.depth for arg in args], default=0), 1 + sum([arg.size for arg in args]))
+        depth, size, length = 0, 1, 0
+        texts = [op]
+        plain = (op, len(args)) in _PLAIN
+        for arg in args:
+            if not isinstance(arg, Expr):
+                raise ExpressionError(f"an operand is an expression, got {arg!r}", hint="write Number(3), Symbol('x')")
+            if arg.depth > depth:
+                depth = arg.depth
+            size += arg.size
+            length += len(arg._text)
+            texts.append(arg._text)
+            if plain and type(arg) is Apply and arg.op in _NO_VALUE:
+                plain = False
+        if not plain or depth >= MAX_DEPTH or length + 12 > MAX_CHARACTERS:
+            problem = apply_problem(op, args)
+            if problem:
+                raise ExpressionError(problem[0], hint=problem[1])
+        _put(self, "op", op)
+        _put(self, "args", args if type(args) is tuple else tuple(args))
+        _put(self, "_text", f"({' '.join(texts)})")
+        _put(self, "depth", depth + 1)
+        _put(self, "size", size)
 
     def __reduce__(self) -> tuple[type[Apply], tuple[str, tuple[Expr, ...]]]:
         return Apply, (self.op, self.args)
+
+
+_PLAIN = frozenset(
+    (row.name, arity) for row in OPERATORS.values() if row.kind in ("operator", "function") for arity in row.arities
+)
+_NO_VALUE = frozenset(row.name for row in OPERATORS.values() if row.kind in _SIDE_BY_SIDE or row.name == "solve")
 
 
 def too_large(value: Fraction) -> bool:
@@ -321,3 +345,6 @@ def nodes(expr: Expr) -> Iterator[Expr]:
         yield node
         if isinstance(node, Apply):
             stack.extend(reversed(node.args))
+
+
+_SMALL.update({value: Number(value) for value in range(-1000, 10_001)})

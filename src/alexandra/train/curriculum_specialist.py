@@ -15,7 +15,7 @@ import numpy as np
 
 from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
-from alexandra.curriculum.items import check_value
+from alexandra.curriculum.checks import check_value
 from alexandra.errors import StorageError
 from alexandra.ir.check import graph_from_dict
 from alexandra.ir.cost import parameters

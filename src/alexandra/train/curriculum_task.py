@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from alexandra.backends.bind import bind
-from alexandra.curriculum import LEVELS, level
+from alexandra.curriculum import LEVELS, level, level_of
 from alexandra.curriculum.items import SHARES, TRAIN, VAL
 from alexandra.data.profile import ColumnProfile, Profile
 from alexandra.data.target import TargetEncoder
@@ -57,7 +57,7 @@ def load_table(task: Task, folder: Path) -> Table:
                 if number in LEVELS
                 else suggest(str(number), map(str, LEVELS)),
             )
-    items = list(level(first, task.data.count))
+    items = list(level(first, task.data.count, pins=1))
     columns = {
         INPUT: Column(INPUT, "text", np.array([item.input for item in items], object), np.zeros(len(items), bool)),
         ANSWER: Column(
@@ -110,7 +110,7 @@ def _part(task: Task, keys: np.ndarray) -> Part:
 
 
 def _profile(task: Task, keys: np.ndarray) -> Profile:
-    row = LEVELS[task.data.levels[0]]
+    row = level_of(task.data.levels[0], pins=1)
     distinct = len(np.unique(keys))
     least = "at least " if row.at_least else ""
     words = f"level {row.number} ({row.skill}): {distinct:,} of {least}{row.distinct:,} distinct items, divided by key"
