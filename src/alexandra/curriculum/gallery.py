@@ -1,4 +1,4 @@
-"""The page docs/curriculum.md: every level's pins, counts, examples of each split and edge cases, made from the table."""
+"""The page docs/curriculum.md: every level's pins, counts, examples and edge cases, made from the table of levels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 6
 SEED = 7
 _HEAD = """# The seven levels
 
-Made by `python -m alexandra.curriculum.gallery > docs/curriculum.md` from the table of levels; do not edit it by hand. How
+Made by `python -m alexandra.curriculum.gallery > docs/curriculum.md` from the table of levels; not edited by hand. How
 levels are counted, split and checked is told in [Mathematics and the curriculum](maths.md). Pins are fixed: a level is
 never made easier.
 

@@ -9,6 +9,7 @@ unknown; edit_distance.py how far two trees or graphs are apart.
 from alexandra.maths.arithmetic import IrrationalError, rational_value
 from alexandra.maths.canonical_form import canonical, canonical_text, key
 from alexandra.maths.derivative import derivative
+from alexandra.maths.edit_distance import graph_arrays, graph_distance, tree_distance
 from alexandra.maths.equality import Equality, equal
 from alexandra.maths.equations import solve
 from alexandra.maths.expr import Apply, Constant, DomainError, Expr, ExpressionError, Number, Symbol, symbols
@@ -38,6 +39,8 @@ __all__ = [
     "enclose",
     "equal",
     "evaluate",
+    "graph_arrays",
+    "graph_distance",
     "key",
     "parse",
     "rational",
@@ -48,5 +51,6 @@ __all__ = [
     "tidy",
     "to_infix",
     "to_latex",
+    "tree_distance",
     "worked_out",
 ]

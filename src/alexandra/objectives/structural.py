@@ -1,23 +1,20 @@
-"""A differentiable graph edit distance between a predicted expression graph and its target, in NumPy with its gradient.
+"""A differentiable graph edit distance between a predicted expression graph and its target, in NumPy with its
+gradient.
 
-Nodes are assigned by Sinkhorn iterations (Sinkhorn 1964; Cuturi 2013) on a cost of labels and, over a few rounds, of what
-stands around them; the loss then counts node substitutions, deletions and insertions, edge deletions and insertions, and
-cliques (an operator with its operands) that are not matched as a whole, each with its weight. It is zero only where
-prediction and target are one graph: any permutation inside an assignment of zero cost is an isomorphism. Exact distances
-for evaluation are in maths/edit_distance.py.
+Nodes are assigned by Sinkhorn iterations (Sinkhorn 1964; Cuturi 2013) on a cost of labels and, over a few rounds, of
+what stands around them; the loss then counts node substitutions, deletions and insertions, edge deletions and
+insertions, and cliques (an operator with its operands) that are not matched as a whole, each with its weight. It is
+zero only where prediction and target are one graph: any permutation inside an assignment of zero cost is an
+isomorphism. Exact distances for evaluation are in maths/edit_distance.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from alexandra.maths import Apply, Expr
-
 NONE = 0  # the label of a node that does not exist
-POSITIONS = 4  # operands of one operator that are told apart
 
 
 @dataclass(frozen=True)
@@ -31,38 +28,18 @@ class StructuralLoss:
     edge_deletion_cost: float = 0.5
     clique_weight: float = 2.0
     temperature: float = 0.01
-    iterations: int = 20
+    iterations: int = 40
     rounds: int = 7
     reach: float = 0.9  # how much of a neighbour's cost counts in the next round
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A target: labels [m] (1, 2 ...) and edges [m, m, positions], edges[i, j, k] = 1 where j is operand k of i."""
+    """A target, as maths.graph_arrays makes one of an expression: labels [m] (1, 2 ...) and edges [m, m, positions],
+    edges[i, j, k] = 1 where j is operand k of i."""
 
     labels: np.ndarray
     edges: np.ndarray
-
-
-def tree_of(expr: Expr, labels: Sequence[str], positions: int = POSITIONS) -> Tree:
-    """The graph of an expression; `labels` are the names of operators, symbols and numbers, the first has label 1."""
-    names: list[int] = []
-    links: list[tuple[int, int, int]] = []
-    known = {name: i + 1 for i, name in enumerate(labels)}
-
-    def add(node: Expr) -> int:
-        place = len(names)
-        names.append(known[node.op if isinstance(node, Apply) else node.text()])
-        if isinstance(node, Apply):
-            for k, arg in enumerate(node.args):
-                links.append((place, add(arg), k))
-        return place
-
-    add(expr)
-    edges = np.zeros((len(names), len(names), positions))
-    for i, j, k in links:
-        edges[i, j, k] = 1
-    return Tree(np.array(names), edges)
 
 
 def structural_loss(
@@ -84,6 +61,7 @@ class _Step:
     def __init__(self, labels: np.ndarray, edges: np.ndarray, target: Tree, spec: StructuralLoss) -> None:
         self.p, self.a, self.b, self.t, self.spec = labels, edges, target.edges, target.labels, spec
         self.n, self.m = len(labels), len(target.labels)
+        self.hot = np.eye(labels.shape[1])[self.t]  # [m, labels]
         degree = self.b.sum(axis=(1, 2)) + self.b.sum(axis=(0, 2))
         self.share = spec.reach / np.maximum(degree, 1)  # [m]
 
@@ -110,7 +88,7 @@ class _Step:
     def _around(self, costs: np.ndarray) -> np.ndarray:
         """Costs of operands that face each other, and of parents."""
         below = np.einsum("ipk,pl,jlk->ij", self.a, costs, self.b, optimize=True)
-        return below + np.einsum("pik,pl,ljk->ij", self.a, costs, self.b, optimize=True)
+        return np.asarray(below + np.einsum("pik,pl,ljk->ij", self.a, costs, self.b, optimize=True))
 
     def _costs_backward(self, d_last: np.ndarray, d_p: np.ndarray, d_a: np.ndarray) -> None:
         d_base = np.zeros_like(self.base)
@@ -123,7 +101,7 @@ class _Step:
             d_cost = np.einsum("ij,ipk,jlk->pl", scaled, self.a, self.b, optimize=True)
             d_cost = d_cost + np.einsum("ij,pik,ljk->pl", scaled, self.a, self.b, optimize=True)
         d_base += d_cost
-        np.subtract.at(d_p, (slice(None), self.t), d_base)
+        d_p -= d_base @ self.hot
         have, hang = self.b.sum(axis=1), self.b.sum(axis=0)
         d_a += 0.5 * (d_base @ (1 - 2 * have))[:, None, :]
         d_a += 0.5 * (d_base @ (1 - 2 * hang))[None, :, :]
@@ -138,22 +116,30 @@ class _Step:
         self.kappa = 1 + float(self.costs[-1].mean())  # being left out costs more than an average pair
         full[:n, m:] = self.kappa * self.exists[:, None]
         full[n:, :m] = self.kappa
-        x = -full / heat
+        self.full = full
+        f, g = np.zeros(n + m), np.zeros(m + n)
         self.steps = []
-        for _ in range(self.spec.iterations):
-            for axis in (1, 0):
-                top = x.max(axis=axis, keepdims=True)
-                x = x - top - np.log(np.exp(x - top).sum(axis=axis, keepdims=True))
-                self.steps.append((axis, x))
-        return np.asarray(np.exp(x)[:n, :m])
+        for now in np.geomspace(max(2.0, heat), heat, self.spec.iterations // 2).tolist() + [heat] * (
+            self.spec.iterations - self.spec.iterations // 2
+        ):
+            low, rows = _soft_minimum(full - g[None, :], now, 1)
+            f = low
+            low, columns = _soft_minimum(full - f[:, None], now, 0)
+            g = low
+            self.steps.append((rows, columns))
+        return np.asarray(np.exp((f[:, None] + g[None, :] - full) / heat)[:n, :m])
 
     def _assign_backward(self, d_s: np.ndarray, d_p: np.ndarray) -> np.ndarray:
         n, m = self.n, self.m
         d_x = np.zeros((n + m, m + n))
-        d_x[:n, :m] = d_s * self.s
-        for axis, x in reversed(self.steps):
-            d_x = d_x - np.exp(x) * d_x.sum(axis=axis, keepdims=True)
-        d_full = -d_x / self.spec.temperature
+        d_x[:n, :m] = d_s * self.s / self.spec.temperature
+        d_full, d_f, d_g = -d_x, d_x.sum(axis=1), d_x.sum(axis=0)
+        for rows, columns in reversed(self.steps):
+            d_full += columns * d_g[None, :]
+            d_f = d_f - columns @ d_g
+            d_full += rows * d_f[:, None]
+            d_g = -(d_f @ rows)
+            d_f = np.zeros(n + m)
         d_exists = d_full[:n, m:].sum(axis=1)
         d_p[:, NONE] -= self.kappa * d_exists
         d_kappa = float(self.exists @ d_exists) + float(d_full[n:, :m].sum())
@@ -171,7 +157,7 @@ class _Step:
         w, s = self.spec, self.s
         d_s += w.node_substitution_cost * self.wrong - w.node_insertion_cost
         d_s -= w.node_deletion_cost * self.exists[:, None]
-        np.subtract.at(d_p, (slice(None), self.t), w.node_substitution_cost * s)
+        d_p -= w.node_substitution_cost * (s @ self.hot)
         d_p[:, NONE] -= w.node_deletion_cost * (1 - s.sum(axis=1))
 
     def _edge(self) -> float:
@@ -223,3 +209,11 @@ class _Step:
         d_cost = self._assign_backward(d_s, d_p)
         self._costs_backward(d_cost, d_p, d_a)
         return d_p, d_a
+
+
+def _soft_minimum(costs: np.ndarray, heat: float, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """-heat * log sum exp(-costs / heat), and the shares of the terms."""
+    least = costs.min(axis=axis, keepdims=True)
+    shares = np.exp((least - costs) / heat)
+    total = shares.sum(axis=axis, keepdims=True)
+    return np.asarray((least - heat * np.log(total)).squeeze(axis)), np.asarray(shares / total)
