@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from alexandra import curriculum
 from alexandra.curriculum import LEVELS, Validation
 from alexandra.curriculum.dataset import FORMATS, DataSet
-from alexandra.errors import UsageError
+from alexandra.errors import DataError, UsageError
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,3 +52,17 @@ def processes(workers: int) -> int:
 def validate(path: str | Path, *, workers: int = 1, progress: Progress = silent) -> Validation:
     """Work every answer, key and split of the .jsonl files at or below `path` out again; the result names faults."""
     return curriculum.validate(path, workers=processes(workers), progress=progress)
+
+
+def asker(model: str, registry: str | Path) -> Callable[[str], str]:
+    """A function from a question in prefix form to a registered model's answer as text, "" where it reads none."""
+    from alexandra.api import operations
+
+    def ask(question: str) -> str:
+        try:
+            reply = operations.ask(model, question=json.dumps({"input": question}), registry=registry)
+        except DataError:
+            return ""
+        return str(reply.answers[0].value) if reply.answers else ""
+
+    return ask

@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "fmt": programs.fmt,
     "generate": curriculum.generate,
     "validate": curriculum.validate,
+    "repl": curriculum.repl,
     "train": training.train,
     "doctor": training.doctor,
     "plot": training.plot,

@@ -1,13 +1,14 @@
-"""Data sets of the mathematics curriculum: generate and prove them. Heavy modules are imported inside the commands."""
+"""The mathematics curriculum and the exact calculator. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from alexandra.cli.options import Json, show
+from alexandra.cli.options import DEFAULT_STORE, Json, Store, show
 
 
 def generate(
@@ -59,3 +60,44 @@ def validate(
     show(json_records.validation(found), as_json, lambda: render.validation(found))
     if not found.ok:
         raise typer.Exit(1)
+
+
+def repl(
+    model: Annotated[str, typer.Option(help="A registered model whose answers stand beside: sums:1.")] = "",
+    execute: Annotated[list[str] | None, typer.Option("--execute", "-e", help="A line to answer; repeatable.")] = None,
+    registry: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Calculate exactly: expressions, derivatives, integrals, equations; `help` lists what can be typed.
+
+    Example: alexandra repl -e "let x = 3" -e "x^2 + 1/3" -e "solve(2y + 5 = 13, y)"
+    """
+    import sys
+
+    from alexandra.api import maths_ops
+    from alexandra.api.repl import Repl
+
+    session = Repl(ask=maths_ops.asker(model, registry) if model else None)
+    given = list(execute or ())
+    talks = not given and sys.stdin.isatty()
+    answered: list[dict[str, Any]] = []
+    for line in given or _lines(talks):
+        found = session.answer(line)
+        if found is None:
+            break
+        answered.append({"line": line.strip(), "answer": found})
+        for text in [] if as_json else found:
+            print(text)
+    if as_json:
+        show(answered, True, list)
+
+
+def _lines(talks: bool) -> Iterator[str]:
+    """What is typed, or what stands on stdin."""
+    import sys
+
+    while True:
+        try:
+            yield input("> ") if talks else next(sys.stdin)
+        except (EOFError, StopIteration):
+            return
