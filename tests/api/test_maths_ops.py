@@ -85,5 +85,5 @@ def test_what_cannot_be_done_is_said(
 def test_no_level_means_every_level_in_python(tmp_path: Path) -> None:
     assert [one.level for one in maths_ops.generate(tmp_path, count=20)] == [1, 2, 3, 4, 5, 6, 7]
     assert maths_ops.validate(tmp_path).ok
-    with pytest.raises(UsageError, match="--workers 0"):
-        maths_ops.validate(tmp_path, workers=0)
+    with pytest.raises(UsageError, match="--workers -1"):
+        maths_ops.validate(tmp_path, workers=-1)
