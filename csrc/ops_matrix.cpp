@@ -158,12 +158,13 @@ void matmul_backward(const Pass& pass, int node, Blocks blocks) {
         }
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"transpose", false, saves_nothing, transpose_forward, transpose_backward, nullptr, kNothing},
     {"reduce", false, saves_nothing, reduce_forward, reduce_backward, nullptr, kInputs | kOutput, nullptr,
      reduce_scratch},
     {"matmul", false, saves_nothing, matmul_forward, matmul_backward, nullptr, kInputs},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

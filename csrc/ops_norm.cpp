@@ -58,10 +58,11 @@ void norm_gradients(const Pass& pass, int node, Part part) {
     if (centred) bias_gradients(pass, node, 1, {first, last});
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"layernorm", false, layernorm_saved, layernorm_forward, layernorm_backward, norm_gradients, kInputs | kByGroup},
     {"rmsnorm", false, rmsnorm_saved, rmsnorm_forward, rmsnorm_backward, norm_gradients, kInputs | kByGroup},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // What the files ops_*.cpp share: their tables, and the few lines that every op needs.
 #pragma once
 
+#include <array>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -20,6 +21,22 @@ std::span<const Op> norm_ops();
 std::span<const Op> pointwise_ops();
 std::span<const Op> recurrent_ops();
 std::span<const Op> shape_ops();
+
+// The rows as this build needs them: one for inference alone does not name what training does, so that the linker
+// leaves it out.
+template <size_t N>
+constexpr std::array<Op, N> of_this_build(const Op (&rows)[N]) {
+    std::array<Op, N> kept{};
+    for (size_t i = 0; i < N; ++i) {
+        kept[i] = rows[i];
+#if ALEXANDRA_INFERENCE_ONLY
+        kept[i].backward = nullptr, kept[i].gradients = nullptr, kept[i].batch = nullptr;
+        kept[i].join_forward = kept[i].join_backward = nullptr;
+        kept[i].penalty = nullptr, kept[i].learn = nullptr;
+#endif
+    }
+    return kept;
+}
 
 inline size_t saves_nothing(const Plan&, const Node&, bool) { return 0; }
 inline void no_forward(const Pass&, int, Blocks) {}

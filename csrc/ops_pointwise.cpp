@@ -218,7 +218,7 @@ void select_backward(const Pass& pass, int node, Blocks blocks) {
 #define ALEXANDRA_ACTIVATION(name) \
     {#name, false, slope_saved, activation_forward<Unary::name>, activation_backward, nullptr, kByGroup}
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"relu", false, saves_nothing, activation_forward<Unary::relu>, relu_backward, nullptr, kOutput | kByGroup},
     ALEXANDRA_ACTIVATION(leaky_relu),
     ALEXANDRA_ACTIVATION(elu),
@@ -235,6 +235,7 @@ const Op kRows[] = {
     {"mul", false, mul_saved, mul_forward, mul_backward, nullptr, kInputs | kLate | kByGroup},
     {"select", false, saves_nothing, select_forward, select_backward, nullptr, kInputs},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

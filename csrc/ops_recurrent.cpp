@@ -237,7 +237,8 @@ void recurrent_gradients(const Pass& pass, int node, Part part) {
     {#name, false, recurrent_saved, recurrent_forward, recurrent_backward, recurrent_gradients, kInputs, nullptr, \
      recurrent_scratch}
 
-const Op kRows[] = {ALEXANDRA_RECURRENT(rnn), ALEXANDRA_RECURRENT(lstm), ALEXANDRA_RECURRENT(gru)};
+constexpr Op kAll[] = {ALEXANDRA_RECURRENT(rnn), ALEXANDRA_RECURRENT(lstm), ALEXANDRA_RECURRENT(gru)};
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

@@ -57,13 +57,14 @@ void slice_backward(const Pass& pass, int node, Blocks blocks) {
     }
 }
 
-const Op kRows[] = {
+constexpr Op kAll[] = {
     {"input", false, saves_nothing, no_forward, no_forward, nullptr},
     {"output", true, saves_nothing, no_forward, no_forward, nullptr},
     {"reshape", true, saves_nothing, no_forward, no_forward, nullptr},
     {"concat", false, saves_nothing, concat<true>, concat<false>, nullptr, kNothing},
     {"slice", false, saves_nothing, slice_forward, slice_backward, nullptr, kNothing},
 };
+constexpr auto kRows = of_this_build(kAll);
 
 }  // namespace
 

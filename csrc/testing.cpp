@@ -9,7 +9,9 @@
 #include <chrono>
 #include <cstring>
 #include <tuple>
+#include <vector>
 
+#include "allocations.h"
 #include "arena.h"
 #include "dispatch.h"
 #include "naive.h"
@@ -101,8 +103,23 @@ double multiply_adds_per_second(const std::string& isa) {
 
 }  // namespace
 
+namespace {
+
+// What a counting build counts of one vector.
+uint64_t counts_a_vector() {
+    const uint64_t before = counted_allocations();
+    const CountAllocations now;
+    std::vector<float> floats(1000, 1.0f);
+    volatile float sink = floats[size_t(before % 1000)];
+    (void)sink;
+    return counted_allocations() - before;
+}
+
+}  // namespace
+
 void bind_testing(nb::module_& m) {
     nb::module_ t = m.def_submodule("testing", "Single kernels, for tests.");
+    t.def("counts_a_vector", &counts_a_vector);
     t.def("product", &product, "isa"_a, "a"_a, "b"_a, "c"_a, "across"_a, "accumulate"_a, "naive"_a);
     t.def("elementary", &elementary, "isa"_a, "which"_a, "x"_a, "y"_a);
     t.def("sum_of_squares", &sum_of_squares, "isa"_a, "x"_a, "naive"_a);

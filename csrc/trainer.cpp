@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "allocations.h"
 #include "float_mode.h"
 
 namespace alexandra {
@@ -191,6 +192,7 @@ bool Trainer::look(double* looks, int64_t number) {
 RunResult Trainer::run(int64_t count, double* losses, double* looks, const Poll& poll) {
     const std::lock_guard lock(engine_->busy);
     const FlushSubnormals mode;
+    const CountAllocations nothing;
     auto asked = std::chrono::steady_clock::now();
     RunResult done{0, 0};
     while (done.steps < count && !watch_.stopped) {

@@ -30,7 +30,7 @@ namespace {
 #define ALEXANDRA_QUOTE_(x) #x
 #define ALEXANDRA_QUOTE(x) ALEXANDRA_QUOTE_(x)
 
-constexpr Kernels kTable = {
+constexpr Kernels kAll = {
     .isa = ALEXANDRA_QUOTE(ALEXANDRA_ISA),
     .vector_floats = W,
     .fused = kFused,
@@ -75,6 +75,21 @@ constexpr Kernels kTable = {
     .elementary = elementary,
     .multiply_adds = multiply_adds,
 };
+
+// A build for inference alone does not name what training does, so that the linker leaves it out.
+constexpr Kernels of_this_build(Kernels k) {
+#if ALEXANDRA_INFERENCE_ONLY
+    k.relu_backward = nullptr, k.softmax_backward = nullptr, k.layernorm_backward = nullptr;
+    k.rmsnorm_backward = nullptr, k.attention_backward = nullptr, k.lstm_backward = nullptr;
+    k.row_sums = nullptr, k.channel_sums = nullptr, k.take_maximum = nullptr, k.panels_from_slab = nullptr;
+    k.cross_entropy = nullptr, k.binary_cross_entropy = nullptr, k.squared_error = nullptr;
+    k.divergence = nullptr, k.binary_divergence = nullptr, k.dropout_mask = nullptr;
+    k.adam = nullptr, k.sgd = nullptr, k.sum_of_squares = nullptr;
+#endif
+    return k;
+}
+
+constexpr Kernels kTable = of_this_build(kAll);
 }  // namespace
 
 const Kernels& table() { return kTable; }

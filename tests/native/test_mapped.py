@@ -1,5 +1,6 @@
 """Weights that are pages of a file: the same bytes come out, nothing is copied until training, damage is refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,7 @@ def private_bytes() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer keeps memory of its own")
 def test_inference_from_a_file_takes_no_private_memory_for_weights(tmp_path: Path) -> None:
     nodes = [Node("x", "input", (), {"shape": (512,)})]
     nodes += [Node(f"h{i}", "dense", (f"h{i - 1}" if i else "x",), {"size": 2048 - 1536 * (i % 2)}) for i in range(12)]

@@ -168,13 +168,13 @@ class NativeModel:
         The engine reads the admitted arrays in place: do not change them while the run lasts.
         """
         check_program(program)
+        self._must_train()
         arrays, rows = self.admission.inputs(inputs)
         wanted = self.admission.targets(targets, program.objective, arrays, rows)
         held = self.admission.validation(program, validation)
         evaluator, kept = self._evaluator(program.objective, *held) if held else (None, [])
         graph, types = self.admission.plan(arrays)
         losses = losses_of(wanted, program.objective, self.admission.heads, _index(graph))
-        self._own()
         settings = settings_of(program, graph)
         settings.checkpoint = self._checkpoint
         learned = self._learned(program.frozen)
@@ -225,7 +225,7 @@ class NativeModel:
         through: bool = False,
     ) -> tuple[Any, list[str]]:
         """A trainer of one batch without dropout, and what learns; `through`: with the gradients of the inputs."""
-        self._own()
+        self._must_train()
         learned = self._learned(frozen)
         rows = len(next(iter(arrays.values())))
         settings = settings_of(Program(MSE(), SGD(), batch_size=max(1, rows), shuffle=False), None)
@@ -239,6 +239,7 @@ class NativeModel:
 
     def _evaluator(self, objective: Objective, arrays: Arrays, targets: Arrays) -> tuple[Any, list[np.ndarray]]:
         """The loss of these rows as the engine computes it, and the arrays that must live as long."""
+        _refuse_without_training()
         graph, types = self.admission.plan(arrays)
         losses, data = losses_of(targets, objective, self.admission.heads, _index(graph)), _inputs(graph, arrays)
         with _engine_errors():
@@ -247,13 +248,18 @@ class NativeModel:
         return evaluator, [*data, *kept_by(losses)]
 
     def _own(self) -> None:
-        """Weights in memory of the engine's own, to be changed or trained."""
+        """Weights in memory of the engine's own, to be changed."""
         if not self._engine.mapped:
             return
         self._engine.own()
         planned, self._networks = self._networks, {}  # their plans knew where the weights lay
         for one in planned.values():
             self._network(one.graph, one.types)
+
+    def _must_train(self) -> None:
+        """Own weights, to be trained; BackendError where training was left out of the build."""
+        _refuse_without_training()
+        self._own()
 
     def _learned(self, frozen: Sequence[str]) -> list[str]:
         """The parameters that have a gradient, in the graph's order."""
@@ -367,6 +373,13 @@ def _engine_errors(hint: str = "") -> Iterator[None]:
         yield
     except _native.EngineError as error:
         raise BackendError(str(error), hint=hint) from None
+
+
+def _refuse_without_training() -> None:
+    """BackendError where training was left out of the build."""
+    if not _native.trains:
+        hint = "build it without ALEXANDRA_INFERENCE_ONLY, or bind with backend='reference'"
+        raise BackendError("this native engine was built for inference alone", hint=hint)
 
 
 def _places(weights: WeightSet, shapes: Mapping[str, tuple[int, ...]]) -> tuple[np.ndarray | None, list[int]]:
