@@ -16,7 +16,7 @@ NAMES = {
     "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "exp": sympy.exp, "ln": sympy.log, "sqrt": sympy.sqrt,
     "abs": sympy.Abs, "floor": sympy.floor, "ceil": sympy.ceiling, "log": lambda a: sympy.log(a, 10),
 }  # fmt: skip
-POINTS = [sympy.Rational(text) for text in ("13/7", "29/10", "1/3", "-17/9", "41/6", "-3/11")]
+POINTS = [sympy.Rational(text) for text in ("13/7", "29/10", "1/3", "-17/9", "41/6", "-3/11", "57/4", "101/5", "-89/6")]
 
 
 def in_sympy(expr: Expr) -> sympy.Expr:

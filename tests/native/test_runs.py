@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -125,6 +126,15 @@ def test_progress_is_told_now_and_then_and_an_exception_in_it_ends_the_run_after
     np.testing.assert_array_equal(model.run(state, 2), other.run(again, 2))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where a shell in the background started this process with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_is_heard_inside_a_long_run() -> None:
     model, state, _, _ = running()
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))

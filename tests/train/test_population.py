@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -351,6 +352,15 @@ def test_python_runs_while_networks_train() -> None:
     assert ticks[0] > 3
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where a shell in the background started this process with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_is_heard_while_networks_train() -> None:
     fits = [a_fit(mlp(8, 30, 3), i, 400, epochs=10**7) for i in range(16)]
     timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
