@@ -134,7 +134,7 @@ def functions_and_comments(text: str, language: CodeLanguage) -> dict[str, list[
         from tree_sitter_language_pack import get_parser
     except ImportError as error:
         raise missing_extra("finding functions in source code", "data") from error
-    parser: Any = get_parser(language.grammar or language.name)  # type: ignore[arg-type]
+    parser: Any = get_parser(language.grammar or language.name)
     data = text.encode("utf-8", "replace")
     out: dict[str, list[tuple[int, str]]] = {"functions": [], "comments": []}
     stack = [parser.parse(data).root_node]
