@@ -259,9 +259,8 @@ def test_a_state_belongs_to_its_model_and_its_kind_of_run() -> None:
 
 
 def test_bind_refuses_unknown_backends_open_sizes_and_foreign_weights() -> None:
-    with pytest.raises(
-        BackendError, match="unknown backend 'nativ'\nknown: auto, native, reference, torch. Did you mean 'native'"
-    ):
+    known = "unknown backend 'nativ'\nknown: auto, keras, native, reference, torch. Did you mean 'native'"
+    with pytest.raises(BackendError, match=known):
         bind(classifier(), "nativ")
     with pytest.raises(BackendError, match=r"leaves sizes open \(AUTO\) in: x, y\n.*sizes="):
         bind(mlp(4), "reference")
