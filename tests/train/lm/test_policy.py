@@ -11,7 +11,8 @@ from alexandra.objectives import tokens
 from alexandra.objectives.spec import SGD
 from alexandra.rng import derive
 from alexandra.train.lm.batch import Row, packed, padded
-from alexandra.train.lm.policy import NetworkPolicy, Optimization
+from alexandra.train.lm.fed import Optimization
+from alexandra.train.lm.policy import NetworkPolicy
 
 VOCAB = 9
 

@@ -20,9 +20,10 @@ from alexandra.rng import derive
 from alexandra.train.lm.batch import Row
 from alexandra.train.lm.chat import Message, render_prompt
 from alexandra.train.lm.examples import Prompt
+from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings, greedy_rewards
 from alexandra.train.lm.likelihood import Likelihood, LikelihoodSettings, Pretraining
-from alexandra.train.lm.policy import NetworkPolicy, Optimization
+from alexandra.train.lm.policy import NetworkPolicy
 from alexandra.train.lm.ppo import PPOSettings, ProximalPolicy
 from alexandra.train.lm.preference_stages import ORPO, Liking, PairRows, Preference, PreferenceSettings
 from alexandra.train.lm.rewards import Mix, judge_of

@@ -25,10 +25,11 @@ from alexandra.storage import content_hash
 from alexandra.train.lm import examples
 from alexandra.train.lm.batch import Row, cut
 from alexandra.train.lm.chat import TEMPLATES, Message, Template, render, render_prompt
+from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
 from alexandra.train.lm.likelihood import Likelihood, LikelihoodSettings, Pretraining
-from alexandra.train.lm.policy import NetworkPolicy, Optimization
+from alexandra.train.lm.policy import NetworkPolicy
 from alexandra.train.lm.ppo import PPOSettings, ProximalPolicy
 from alexandra.train.lm.preference_stages import ORPO, Liking, PairRows, Preference, PreferenceSettings
 from alexandra.train.lm.recipe import Recipe

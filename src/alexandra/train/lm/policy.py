@@ -11,34 +11,21 @@ Suffixes: B rows, T positions, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from alexandra.backends.base import Model, TrainState
+from alexandra.backends.base import Model
 from alexandra.errors import BackendError, DataError
 from alexandra.ir.check import final_activation, infer
 from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph
-from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import AdamW, Optimizer, Program, Schedule, WeightedCrossEntropy
+from alexandra.objectives.spec import WeightedCrossEntropy
 from alexandra.objectives.tokens import F64, TokenLoss
 from alexandra.train.lm.batch import TokenBatch
+from alexandra.train.lm.fed import FedRun, Optimization
 
 LossOf = Callable[[F64], TokenLoss]  # log-probabilities [B, T] -> loss of the batch
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """How weights are updated: `micro_rows` go through the network at once (0: the whole batch), same result."""
-
-    optimizer: Optimizer = AdamW(lr=1e-3, beta2=0.95, weight_decay=0.1)
-    schedule: Schedule = Schedule()
-    clip_norm: float = 1.0
-    micro_rows: int = 0
-    seed: int = 0
-    frozen: tuple[str, ...] = ()
 
 
 class Policy(Protocol):
@@ -50,8 +37,11 @@ class Policy(Protocol):
         """ln p(target) of every position, float64 [B, T]; positions that the mask leaves out are 0."""
         ...
 
-    def update(self, batch: TokenBatch, loss: LossOf, *, constant: bool = False) -> TokenLoss:
-        """One optimiser step on `loss`; returns it. `constant`: its derivative does not depend on the values."""
+    def update(
+        self, batch: TokenBatch, loss: LossOf, *, constant: bool = False, known_BT: F64 | None = None
+    ) -> TokenLoss:
+        """One optimiser step on `loss`; returns it. `constant`: its derivative does not depend on the values;
+        `known_BT`: what `logprobs(batch)` gives with the weights of now, where the caller has it."""
         ...
 
     def next_logits(self, tokens: Sequence[Sequence[int]]) -> F64:
@@ -77,10 +67,7 @@ class NetworkPolicy:
         self.output = model.graph.outputs[0].name
         self.is_softmax = final_activation(primitives(model.graph), self.output)[0] == "softmax"
         self.vocab = _width(model.graph, self.output)
-        self._run: TrainState | None = None
-        self._restored: Mapping[str, np.ndarray] | None = None
-        self._shape: tuple[int, ...] = ()
-        self._last: dict[str, np.ndarray] = {}
+        self._updates = FedRun(model, WeightedCrossEntropy(normalizer=1.0), self.optimization)
 
     def logprobs(self, batch: TokenBatch) -> F64:
         """In pieces of `micro_rows` rows."""
@@ -93,13 +80,18 @@ class NetworkPolicy:
             pieces.append(_picked(outputs, batch.targets_BT[part], self.is_softmax))
         return np.where(batch.mask_BT > 0, np.concatenate(pieces), 0.0)
 
-    def update(self, batch: TokenBatch, loss: LossOf, *, constant: bool = False) -> TokenLoss:
-        """Two passes, values then gradients; one where the derivative is `constant` (likelihood)."""
-        found = loss(np.zeros(batch.mask_BT.shape) if constant else self.logprobs(batch))
-        run = self._fed(batch, found.grad_BT)
-        value = float(self.model.run(run, 1)[0])
+    def update(
+        self, batch: TokenBatch, loss: LossOf, *, constant: bool = False, known_BT: F64 | None = None
+    ) -> TokenLoss:
+        """Two passes, values then gradients; one where the derivative is `constant` or the values are known."""
+        if known_BT is None:
+            known_BT = np.zeros(batch.mask_BT.shape) if constant else self.logprobs(batch)
+        found = loss(known_BT)
+        weights = np.ascontiguousarray(-found.grad_BT, np.float32)
+        targets = {"classes": batch.targets_BT, "weights": weights}
+        value = self._updates.update(self._inputs(batch, slice(None)), targets)
         if not np.isfinite(value):
-            raise BackendError(f"the loss is {value} at step {run.step}")
+            raise BackendError(f"the loss is {value} at step {self.step}")
         return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
 
     def next_logits(self, tokens: Sequence[Sequence[int]]) -> F64:
@@ -116,53 +108,15 @@ class NetworkPolicy:
         return np.log(np.maximum(last_BV, 1e-45)) if self.is_softmax else last_BV
 
     def arrays(self) -> dict[str, np.ndarray]:
-        weights = {f"weights/{name}": np.array(array) for name, array in self.model.weights.items()}
-        moments: Mapping[str, np.ndarray] = self._restored or {}
-        if self._run is not None:
-            moments = self._run.arrays()
-        return weights | {f"run/{name}": array for name, array in moments.items()}
+        return self._updates.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
-        for name, array in arrays.items():
-            kind, _, own = name.partition("/")
-            parts[kind][own] = array
-        self.model.load(WeightSet(parts["weights"]))
-        self._restored, self._run = parts["run"] or None, None
+        self._updates.restore(arrays)
 
     @property
     def step(self) -> int:
         """How many updates there were."""
-        if self._run is not None:
-            return self._run.step
-        return int(self._restored["step"]) if self._restored else 0
-
-    def _fed(self, batch: TokenBatch, grad_BT: F64) -> TrainState:
-        """The run, with this batch as its data; a batch of another shape continues in a new run with equal moments."""
-        inputs = self._inputs(batch, slice(None))
-        weights = np.ascontiguousarray(-grad_BT, np.float32)
-        targets = {"classes": batch.targets_BT, "weights": weights}
-        if self._run is not None and self._shape == weights.shape:
-            self.model.feed(self._run, inputs, targets)
-            return self._run
-        moments = self._run.arrays() if self._run is not None else self._restored
-        rows, options = len(weights), self.optimization
-        micro = min(options.micro_rows or rows, rows)
-        program = Program(
-            WeightedCrossEntropy(normalizer=1.0),
-            options.optimizer,
-            options.schedule,
-            batch_size=micro,
-            accumulate=-(-rows // micro),
-            clip_norm=options.clip_norm,
-            seed=options.seed,
-            shuffle=False,
-            frozen=options.frozen,
-        )
-        self._run, self._shape, self._restored = self.model.start(program, inputs, targets), weights.shape, None
-        if moments is not None:
-            self._run.restore(moments)
-        return self._run
+        return self._updates.step
 
     def _inputs(self, batch: TokenBatch, part: slice) -> dict[str, np.ndarray]:
         inputs = {self.tokens_name: batch.tokens_BT[part]}

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alexandra.backends.base import Model, TrainState
+from alexandra.backends.base import Model
 from alexandra.errors import BackendError, DataError
 from alexandra.ir.check import infer, make_graph
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet, initialise
 from alexandra.objectives.preference import bradley_terry
-from alexandra.objectives.spec import MSE, Program
+from alexandra.objectives.spec import MSE
 from alexandra.objectives.tokens import F64
 from alexandra.train.lm.batch import Row, TokenBatch, padded
-from alexandra.train.lm.policy import Optimization, token_inputs
+from alexandra.train.lm.fed import FedRun, Optimization
+from alexandra.train.lm.policy import token_inputs
 from alexandra.train.lm.preference_stages import PairRows, PreferenceSettings
 from alexandra.train.lm.stage import Metrics, rows_of_step
 
@@ -54,9 +55,9 @@ class ScoreModel:
         self.output = output.name
         if infer(model.graph)[output.name].shape[-1:] != (1,):
             raise BackendError(f"a score is one number per position; output {output.name!r} has more")
-        self._run: TrainState | None = None
-        self._shape: tuple[int, ...] = ()
-        self._restored: Mapping[str, np.ndarray] | None = None
+        # the whole batch at once, nothing frozen: those two settings name parts of the policy
+        whole_batch = replace(self.optimization, micro_rows=0, frozen=())
+        self._updates = FedRun(model, MSE(), whole_batch)
 
     def scores(self, batch: TokenBatch) -> F64:
         """The number of every position, [B, T]: position t has read tokens 0 .. t."""
@@ -67,25 +68,7 @@ class ScoreModel:
         scores_BT = self.scores(batch)
         loss, grad_BT = gradient(scores_BT)
         targets = (scores_BT - 0.5 * scores_BT.size * grad_BT).astype(np.float32)[..., None]
-        inputs = self._inputs(batch)
-        if self._run is not None and self._shape == scores_BT.shape:
-            self.model.feed(self._run, inputs, targets)
-        else:
-            moments = self._run.arrays() if self._run is not None else self._restored
-            options = self.optimization
-            program = Program(
-                MSE(),
-                options.optimizer,
-                options.schedule,
-                batch_size=len(scores_BT),
-                clip_norm=options.clip_norm,
-                seed=options.seed,
-                shuffle=False,
-            )
-            self._run, self._shape = self.model.start(program, inputs, targets), scores_BT.shape
-            if moments is not None:
-                self._run.restore(moments)
-        self.model.run(self._run, 1)
+        self._updates.update(self._inputs(batch), targets)
         return loss
 
     def _inputs(self, batch: TokenBatch) -> dict[str, np.ndarray]:
@@ -93,17 +76,10 @@ class ScoreModel:
         return inputs | ({self.segments_name: batch.segments_BT} if self.segments_name else {})
 
     def arrays(self) -> dict[str, np.ndarray]:
-        weights = {f"weights/{name}": np.array(array) for name, array in self.model.weights.items()}
-        moments = self._run.arrays() if self._run is not None else (self._restored or {})
-        return weights | {f"run/{name}": array for name, array in moments.items()}
+        return self._updates.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
-        for name, array in arrays.items():
-            kind, _, own = name.partition("/")
-            parts[kind][own] = array
-        self.model.load(WeightSet(parts["weights"]))
-        self._restored, self._run = parts["run"] or None, None
+        self._updates.restore(arrays)
 
 
 def whole(row: Row) -> Row:
