@@ -84,27 +84,32 @@ class GroupPolicy:
         rows = np.arange(len(advantage_B)).reshape(self.settings.minibatches, -1)
         stats: dict[str, float] = {}
         loss = 0.0
-        for _ in range(self.settings.epochs):
-            for part in rows:
+        for epoch in range(self.settings.epochs):
+            for place, part in enumerate(rows):
                 sampled = Sampled(
                     old_BT[part],
                     advantage_B[part],
                     batch.mask_BT[part],
                     None if reference_BT is None else reference_BT[part],
                 )
-                found = self._update(rows_of(batch, part), sampled)
+                on_policy = epoch == place == 0  # the weights are still those that gave old_BT
+                found = self._update(rows_of(batch, part), sampled, old_BT[part] if on_policy else None)
                 loss += found[0] / (self.settings.epochs * len(rows))
                 for name, value in found[1].items():
                     stats[name] = stats.get(name, 0.0) + value
         gap = float(np.abs(np.where(batch.mask_BT > 0, drawn_BT - old_BT, 0.0)).max())
         return {"loss": loss, "sampler_gap": gap, **means(stats, "tokens")}
 
-    def _update(self, batch: TokenBatch, sampled: Sampled) -> tuple[float, Mapping[str, float]]:
+    def _update(
+        self, batch: TokenBatch, sampled: Sampled, known_BT: F64 | None
+    ) -> tuple[float, Mapping[str, float]]:
         objective = self.settings.objective
         if not np.asarray(sampled.mask_BT).any():
             return 0.0, {}
         total = normalizer(sampled.mask_BT, objective)
-        found = self.actor.policy.update(batch, lambda logp: policy_loss(logp, sampled, objective, total))
+        found = self.actor.policy.update(
+            batch, lambda logp: policy_loss(logp, sampled, objective, total), known_BT=known_BT
+        )
         return found.value, found.stats
 
     def evaluate(self) -> Metrics:

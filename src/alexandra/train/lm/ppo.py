@@ -104,21 +104,26 @@ class ProximalPolicy:
         loss = value = 0.0
         parts = np.arange(len(scored.old_BT)).reshape(settings.minibatches, -1)
         rounds = settings.epochs * len(parts)
-        for part in [part for _ in range(settings.epochs) for part in parts]:
+        for number, part in enumerate([part for _ in range(settings.epochs) for part in parts]):
             batch = rows_of(scored.batch, part)
             if not batch.mask_BT.any():
                 continue
-            found = self._learn_policy(scored, part, batch)
+            known_BT = None if number else scored.old_BT[part]  # the weights are still those that gave old_BT
+            found = self._learn_policy(scored, part, batch, known_BT)
             loss += found.value / rounds
-            for name, number in found.stats.items():
-                stats[name] = stats.get(name, 0.0) + number
+            for name, amount in found.stats.items():
+                stats[name] = stats.get(name, 0.0) + amount
             value += self._learn_values(scored, part, batch) / rounds
         return {"loss": loss, "value_loss": value, **means(stats, "tokens")}
 
-    def _learn_policy(self, scored: _Scored, part: np.ndarray, batch: TokenBatch) -> TokenLoss:
+    def _learn_policy(
+        self, scored: _Scored, part: np.ndarray, batch: TokenBatch, known_BT: F64 | None
+    ) -> TokenLoss:
         total = normalizer(batch.mask_BT, self.settings.objective)
         sampled = Sampled(scored.old_BT[part], scored.advantage_BT[part], batch.mask_BT)
-        return self.actor.policy.update(batch, lambda logp: policy_loss(logp, sampled, self.settings.objective, total))
+        return self.actor.policy.update(
+            batch, lambda logp: policy_loss(logp, sampled, self.settings.objective, total), known_BT=known_BT
+        )
 
     def _learn_values(self, scored: _Scored, part: np.ndarray, batch: TokenBatch) -> float:
         def gradient(values_BT: F64) -> tuple[float, F64]:
