@@ -57,6 +57,17 @@ def test_an_endless_program_ends_at_its_deadline(sandbox: Sandbox, source: str) 
     assert ran.why == "timeout" and 0.25 < ran.seconds < 2.0
 
 
+def test_a_program_ends_with_its_last_thread(sandbox: Sandbox) -> None:
+    """What other threads write after the main one is done counts, as under the interpreter itself."""
+    source = "import threading, time\ndef f():\n    time.sleep(0.1); print('late')\nthreading.Thread(target=f).start()"
+    assert sandbox.run(source).stdout == b"late\n"
+    background = source.replace("target=f)", "target=f, daemon=True)")
+    assert sandbox.run(background).stdout == b""
+    leaving = "import atexit, sys\natexit.register(print, 'bye')\nsys.exit('gone')"
+    ran = sandbox.run(leaving)
+    assert (ran.stdout, ran.stderr, ran.code) == (b"bye\n", b"gone\n", 1)
+
+
 def test_output_is_kept_to_its_bound_and_the_program_ended(sandbox: Sandbox) -> None:
     ran = sandbox.run("while True: print('x' * 1000)")
     assert ran.why == "output" and len(ran.stdout) == 1 << 20 and ran.seconds < 2

@@ -7,6 +7,7 @@ how it ended. Every layer that was put on, or why not, is reported before foreig
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -199,15 +200,30 @@ def _confined(request: dict[str, Any], fds: list[int], work: str, folders: list[
         code = _run(request, work)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        if stop.code is not None and not isinstance(stop.code, int):
+            sys.stderr.write(f"{stop.code}\n")
     except BaseException:
         traceback.print_exc(limit=-8)
         code = 1
     finally:
         try:
+            _exit_as_python_does()
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
             os._exit(code & 0xFF)
+
+
+def _exit_as_python_does() -> None:
+    """Wait for the program's threads (also those that they start), then run what it registered for its end."""
+    threading = sys.modules.get("threading")
+    while threading is not None:
+        others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+        waited = [thread for thread in others if not thread.daemon]
+        if not waited:
+            break
+        waited[0].join()
+    atexit._run_exitfuncs()
 
 
 def _own_fds(fds: list[int]) -> int:
