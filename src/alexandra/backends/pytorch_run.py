@@ -20,7 +20,7 @@ from torch import Tensor
 from alexandra.backends.admit import WEIGHTS, check_fed, check_state
 from alexandra.backends.base import Progress
 from alexandra.backends.reference_optim import CLIP_EPS, num_moments, schedule_factor
-from alexandra.backends.stopping import Watch
+from alexandra.backends.stopping import Watch, Watched
 from alexandra.errors import BackendError
 from alexandra.objectives.spec import (
     KL,
@@ -158,7 +158,7 @@ def update(rule: Optimizer, lr: float, t: int, w: Tensor, g: Tensor, moments: Se
     w.addcdiv_(m, deviation, value=-lr / (1.0 - rule.beta1 ** (t + 1)))
 
 
-class TorchRun:
+class TorchRun(Watched):
     """A run in progress: program, data, moments and the step counter. It trains `parameters` in place.
 
     `buffers` are what else training changes (running means of a foreign module); they are part of the state.
@@ -203,29 +203,9 @@ class TorchRun:
     def step(self) -> int:
         return self._step
 
-    @property
-    def stopped(self) -> bool:
-        """Whether the program's early stop has ended the run."""
-        return self.watch is not None and self.watch.stopped
-
-    @property
-    def looks(self) -> list[tuple[int, float]]:
-        """(step, validation loss) of early stopping since the run was made or restored."""
-        return self.watch.looks if self.watch else []
-
-    @property
-    def best_step(self) -> int:
-        """After how many steps the best look was, 0 before one."""
-        return self.watch.best_step if self.watch else 0
-
-    @property
-    def best(self) -> dict[str, np.ndarray]:
-        """The weights of early stopping's best look; those of now before the first one."""
-        return self.watch.best if self.watch and self.watch.best_step else self._now()
-
     def arrays(self) -> dict[str, np.ndarray]:
         """Step, moments, buffers and early stopping's, as copies: "step", "m/<parameter>", "buffers/<name>", .."""
-        watched = self.watch.arrays(self._now()) if self.watch else {}
+        watched = self.watch.arrays(self.now()) if self.watch else {}
         return {"step": np.array(self._step, np.int64), **{k: array_of(v) for k, v in self._state.items()}, **watched}
 
     @torch.no_grad()
@@ -246,7 +226,7 @@ class TorchRun:
             if progress is not None:
                 progress(self._step, float(losses[-1]))
             if self.watch and self._valid and self.watch.due(self._step):
-                self.watch.look(self._step, self._valid(), self._now)
+                self.watch.look(self._step, self._valid(), self.now)
                 if self.watch.stopped and self.watch.stop.restore_best:
                     self._take(self.watch.best)
         return array_of(torch.stack(losses).double()) if losses else np.zeros(0)
@@ -278,7 +258,7 @@ class TorchRun:
         assert sums is not None
         return total, sums
 
-    def _now(self) -> dict[str, np.ndarray]:
+    def now(self) -> dict[str, np.ndarray]:
         """Copies of what training changes: parameters and buffers."""
         return {name: array_of(tensor) for name, tensor in (self._parameters | self._buffers).items()}
 

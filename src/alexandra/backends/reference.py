@@ -29,7 +29,7 @@ from alexandra.backends.reference_optim import (
     terms_of,
     update,
 )
-from alexandra.backends.stopping import Watch
+from alexandra.backends.stopping import Watch, Watched
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer
 from alexandra.ir.graph import Graph, Node, TensorType
@@ -301,7 +301,7 @@ class ReferenceModel:
         return np.array(losses, dtype=np.float64)
 
 
-class ReferenceState:
+class ReferenceState(Watched):
     """A run in progress: program, data, moments and the step counter. It trains the weights of `model`."""
 
     def __init__(self, model: ReferenceModel, program: Program, data: Data, valid: Data | None) -> None:
@@ -331,25 +331,9 @@ class ReferenceState:
     def step(self) -> int:
         return self._step
 
-    @property
-    def stopped(self) -> bool:
-        """Whether the program's early stop has ended the run."""
-        return self.watch is not None and self.watch.stopped
-
-    @property
-    def looks(self) -> list[tuple[int, float]]:
-        """(step, validation loss) of early stopping since the run was made or restored."""
-        return self.watch.looks if self.watch else []
-
-    @property
-    def best_step(self) -> int:
-        """After how many steps the best look was, 0 before one."""
-        return self.watch.best_step if self.watch else 0
-
-    @property
-    def best(self) -> Tensors:
-        """The weights of early stopping's best look; those of now before the first one."""
-        return self.watch.best if self.watch and self.watch.best_step else self.model.master
+    def now(self) -> Tensors:
+        """The float64 weights."""
+        return self.model.master
 
     def arrays(self) -> Tensors:
         """Step, moments, the float64 weights and early stopping's, as copies: "step", "m/<parameter>", "weights/.."."""

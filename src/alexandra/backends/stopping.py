@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
+from typing import Protocol
 
 import numpy as np
 
@@ -53,3 +54,33 @@ class Watch:
         self.best = {k.removeprefix(BEST): np.array(v) for k, v in arrays.items() if k.startswith(BEST)}
         if not self.best_step:
             self.best = {}
+
+
+class Watched(Protocol):
+    """What a TrainState says of early stopping: for runs that keep a `watch` and know their weights."""
+
+    watch: Watch | None
+
+    def now(self) -> Mapping[str, np.ndarray]:
+        """What training changes, as it is now."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the program's early stop has ended the run."""
+        return self.watch is not None and self.watch.stopped
+
+    @property
+    def looks(self) -> list[tuple[int, float]]:
+        """(step, validation loss) of early stopping since the run was made or restored."""
+        return self.watch.looks if self.watch else []
+
+    @property
+    def best_step(self) -> int:
+        """After how many steps the best look was, 0 before one."""
+        return self.watch.best_step if self.watch else 0
+
+    @property
+    def best(self) -> Mapping[str, np.ndarray]:
+        """The weights of early stopping's best look; those of now before the first one."""
+        return self.watch.best if self.watch and self.watch.best_step else self.now()

@@ -7,7 +7,7 @@ Pre-training reads windows of one long text; fine-tuning reads rendered conversa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from alexandra.objectives.tokens import count, rows_with_tokens, sft
 from alexandra.rng import derive
 from alexandra.train.lm.batch import Row, TokenBatch, packed, padded
 from alexandra.train.lm.policy import Policy
-from alexandra.train.lm.stage import Metrics, rows_of_step
+from alexandra.train.lm.stage import Metrics, OfPolicy, rows_of_step
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LikelihoodSettings:
     pad: int = 0
 
 
-class Likelihood:
+class Likelihood(OfPolicy):
     """SFT on rows: step n takes the next `batch_rows` rows of an endless shuffled order."""
 
     name = "sft"
@@ -65,14 +65,8 @@ class Likelihood:
     def inputs(self, number: int) -> dict[str, np.ndarray]:
         return self.batch(number).arrays()
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self.policy.arrays()
 
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.policy.restore(arrays)
-
-
-class Pretraining:
+class Pretraining(OfPolicy):
     """Windows of `length` + 1 tokens at random places of one long text; every token counts."""
 
     name = "pretrain"
@@ -110,12 +104,6 @@ class Pretraining:
 
     def inputs(self, number: int) -> dict[str, np.ndarray]:
         return self.batch(number).arrays()
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self.policy.arrays()
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.policy.restore(arrays)
 
 
 def _windows(tokens: npt.NDArray[np.integer], starts: Sequence[int], length: int) -> TokenBatch:

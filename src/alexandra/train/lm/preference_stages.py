@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from alexandra.objectives.preference import DPO, KTO, Answers, dpo, kto, kto_kl,
 from alexandra.objectives.tokens import F64, TokenLoss, count
 from alexandra.train.lm.batch import Row, TokenBatch, padded
 from alexandra.train.lm.policy import Policy
-from alexandra.train.lm.stage import Metrics, means, rows_of_step
+from alexandra.train.lm.stage import Metrics, OfPolicy, means, rows_of_step
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,20 @@ class PreferenceSettings:
     pad: int = 0
 
 
-class Preference:
+class _Compared(OfPolicy, Protocol):
+    """A policy and what its reference said of all answers."""
+
+    _reference: dict[str, F64]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.policy.arrays() | {f"reference/{name}": array for name, array in self._reference.items()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._reference = {n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("reference/")}
+        self.policy.restore({n: a for n, a in arrays.items() if not n.startswith("reference/")})
+
+
+class Preference(_Compared):
     """DPO or ORPO on pairs. `objective` says which."""
 
     def __init__(
@@ -121,15 +135,8 @@ class Preference:
         chosen = rows_of_step(self.settings.seed, len(self.pairs), self.settings.batch_rows, number)
         return self._batch([self.pairs[i] for i in chosen]).arrays()
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self.policy.arrays() | {f"reference/{name}": array for name, array in self._reference.items()}
 
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._reference = {n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("reference/")}
-        self.policy.restore({n: a for n, a in arrays.items() if not n.startswith("reference/")})
-
-
-class Liking:
+class Liking(_Compared):
     """KTO on single answers with a label. The KL estimate comes from answers under their neighbours' prompts."""
 
     name = "kto"
@@ -174,13 +181,6 @@ class Liking:
         chosen = rows_of_step(self.settings.seed, len(self.rows), self.settings.batch_rows, number)
         rows = [self.rows[i][0] for i in chosen]
         return padded(rows, pad=self.settings.pad, length=self.settings.length).arrays()
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self.policy.arrays() | {f"reference/{name}": array for name, array in self._reference.items()}
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._reference = {n.partition("/")[2]: a for n, a in arrays.items() if n.startswith("reference/")}
-        self.policy.restore({n: a for n, a in arrays.items() if not n.startswith("reference/")})
 
 
 def reference_logprobs(policy: Policy, rows: Sequence[Row], settings: PreferenceSettings) -> F64:

@@ -1,15 +1,29 @@
-"""Which rows a step takes, and sums as means: what the stages of language models share. A stage is stages.Stage."""
+"""Which rows a step takes, sums as means, a policy as state: what stages of language models share (stages.Stage)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
 from alexandra.rng import derive
+from alexandra.train.lm.policy import Policy
 from alexandra.train.stages import Metrics, Stage
 
-__all__ = ["Metrics", "Stage", "means", "rows_of_step"]
+__all__ = ["Metrics", "OfPolicy", "Stage", "means", "rows_of_step"]
+
+
+class OfPolicy(Protocol):
+    """A stage whose state is its policy's."""
+
+    policy: Policy
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.policy.arrays()
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.policy.restore(arrays)
 
 
 def rows_of_step(seed: int, count: int, batch: int, number: int) -> list[int]:
