@@ -49,7 +49,7 @@ def module_names(repository: Path) -> list[str]:
 
 def child(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-X", "utf8", "-c", code, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_importing_every_module_changes_nothing_and_loads_no_heavy_library(repository: Path, tmp_path: Path) -> None:
