@@ -172,17 +172,26 @@ void Decoder::plan_weights() {
     for (size_t i = 0; i < weights_.size(); ++i) {
         const WeightView& w = weights_[i];
         if (matrix[i] && config_.packed) {
-            pack(w, at);
             packed_[i] = at;
             at += round_up(packed_bytes(w), 64);
         }
         if (vector[i]) {
-            for (int64_t r = 0; r < w.rows; ++r) decode(w.type, w.row(r), size_t(w.cols), to + r * w.cols);
             floats_[i] = to;
             to += round_up(size_t(w.rows * w.cols), kRowFloats);
         }
     }
     memory_.packed = (packed_memory_.floats() + float_memory_.floats()) * 4;
+    load_weights();
+}
+
+void Decoder::load_weights() {
+    for (size_t i = 0; i < weights_.size(); ++i) {
+        const WeightView& w = weights_[i];
+        if (packed_[i]) pack(w, const_cast<uint8_t*>(packed_[i]));
+        if (!floats_[i]) continue;
+        float* to = const_cast<float*>(floats_[i]);
+        for (int64_t r = 0; r < w.rows; ++r) decode(w.type, w.row(r), size_t(w.cols), to + r * w.cols);
+    }
 }
 
 void Decoder::plan_arena() {

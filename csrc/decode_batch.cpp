@@ -15,7 +15,7 @@ namespace {
 // Uniform in [0, 1) with 24 random bits: word `index` of the stream, as alexandra.rng gives it.
 double uniform(const Stream& stream, uint32_t index) {
     uint32_t words[4];
-    philox_block(stream.key, stream.nonce, 0, index / 4, words);
+    philox_block(stream.key, stream.nonce, stream.lane, index / 4, words);
     return double(words[index % 4] >> 8) * 0x1p-24;
 }
 
@@ -95,6 +95,13 @@ void Batch::admit() {
     }
 }
 
+void Batch::refresh() {
+    const std::lock_guard lock(busy_);
+    if (std::any_of(slots_.begin(), slots_.end(), [](Request* r) { return r; }))
+        refuse("weights cannot change while a text is being generated");
+    decoder_->load_weights();
+}
+
 size_t Batch::run(int steps) {
     const std::lock_guard lock(busy_);
     const auto left = [&] {
@@ -155,12 +162,12 @@ void Batch::finish_row(Request& request, const float* logits, int scratch) {
         request.finish = Finish::length;
         return;
     }
-    if (std::find(request.ends.begin(), request.ends.end(), token) != request.ends.end()) {
-        request.finish = Finish::end;
-        return;
-    }
+    const bool ended = std::find(request.ends.begin(), request.ends.end(), token) != request.ends.end();
+    if (ended) request.finish = Finish::end;
+    if (ended && !request.keep_end) return;
     note(request, logits, token, scratch);
     request.tokens.push_back(token);
+    if (ended) return;
     if (request.sampling.penalty != 1.0f) seen_[size_t(request.slot) * size_t(decoder_->vocab()) + size_t(token)] = 1;
     if (stopped(request, token))
         request.finish = Finish::stop;

@@ -28,7 +28,8 @@ struct Request {
     std::vector<int32_t> tokens;  // prompt, then what was generated
     int prompt = 0, most = 0, alternatives = 0;
     Sampling sampling;
-    std::vector<int32_t> ends;       // tokens that end it; not part of the result
+    std::vector<int32_t> ends;       // tokens that end it
+    bool keep_end = false;           // whether the one that did is part of the result
     std::vector<std::string> stops;  // texts that end it
     // Results: one logarithm per generated token, and `alternatives` best tokens with theirs.
     std::vector<float> logprobs, other_logprobs;
@@ -52,6 +53,8 @@ public:
     // A finished or running request; `forget` frees it.
     const Request& request(size_t number) const;
     void forget(size_t number);
+    // Reads the weights again, whose bytes have changed; refused while a request runs.
+    void refresh();
     // Logits of every position of a sequence, written to out [count][vocab].
     void all_logits(const int32_t* tokens, int count, float* out);
     const std::shared_ptr<Decoder>& decoder() const { return decoder_; }

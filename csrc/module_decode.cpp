@@ -179,18 +179,19 @@ std::shared_ptr<Session> make_session(const std::vector<NodeTuple>& nodes, const
     return session;
 }
 
-// numbers: temperature, top_p, penalty; counts: top_k, most, alternatives; stream: key, nonce
+// numbers: temperature, top_p, penalty; counts: top_k, most, alternatives; stream: key, nonce, lane
 size_t submit(Session& session, const Tokens& prompt, const std::tuple<float, float, float>& numbers,
-              const std::tuple<int, int, int>& counts, const std::tuple<uint64_t, uint64_t>& stream,
-              const std::vector<int32_t>& ends, const std::vector<nb::bytes>& stops) {
+              const std::tuple<int, int, int>& counts, const std::tuple<uint64_t, uint64_t, uint32_t>& stream,
+              const std::vector<int32_t>& ends, bool keep_end, const std::vector<nb::bytes>& stops) {
     Request request;
     request.tokens.assign(prompt.data(), prompt.data() + prompt.size());
     request.sampling = {.temperature = std::get<0>(numbers), .top_p = std::get<1>(numbers),
                         .penalty = std::get<2>(numbers), .top_k = std::get<0>(counts),
-                        .stream = {std::get<0>(stream), std::get<1>(stream)}};
+                        .stream = {std::get<0>(stream), std::get<1>(stream), std::get<2>(stream)}};
     request.most = std::get<1>(counts);
     request.alternatives = std::get<2>(counts);
     request.ends = ends;
+    request.keep_end = keep_end;
     for (const nb::bytes& stop : stops) request.stops.emplace_back(stop.c_str(), stop.size());
     return session.batch->submit(std::move(request));
 }
@@ -236,6 +237,10 @@ void bind_session(nb::module_& m) {
         })
         .def("result", &result)
         .def("forget", [](Session& s, size_t number) { s.batch->forget(number); })
+        .def("refresh", [](Session& s) {
+            const nb::gil_scoped_release release;
+            s.batch->refresh();
+        })
         .def("logits", [](Session& s, const Tokens& tokens, FloatsOut out) {
             if (out.size() != tokens.size() * size_t(s.batch->decoder()->vocab()))
                 throw Error(Status::invalid_argument, "'out' has the wrong size");

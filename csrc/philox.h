@@ -8,6 +8,7 @@ namespace alexandra {
 
 struct Stream {
     uint64_t key = 0, nonce = 0;
+    uint32_t lane = 0;
 };
 
 inline void philox_block(uint64_t key, uint64_t nonce, uint32_t lane, uint32_t block, uint32_t out[4]) {

@@ -1,5 +1,6 @@
 """Generation: against torch, against itself in every grouping, and its refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from alexandra.backends.decode import (
 from alexandra.backends.gguf_export import converted, export_gguf
 from alexandra.backends.quant import stored
 from alexandra.errors import BackendError, WeightsError
+from alexandra.rng import derive
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gpt2")
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
@@ -150,6 +152,49 @@ def test_end_tokens_end_a_row_and_are_left_out() -> None:
     cut = Generator(model).generate([tokens(5)], Sampling(max_tokens=12))[0]
     assert (cut.tokens, cut.finish) == (free.tokens[:first], "end")
     assert Generator(model).generate([tokens(5)], Sampling(max_tokens=12, ignore_end=True))[0] == free
+
+
+def test_an_end_token_can_be_kept_with_its_probability() -> None:
+    free = Generator(of_kind("F32")).generate([tokens(5)], Sampling(max_tokens=12))[0]
+    end = free.tokens[6]
+    number = free.tokens.index(end) + 1
+    model = converted(decoder("llama", end_tokens=(end,)), "F32")
+    kept = Generator(model).generate([tokens(5)], Sampling(max_tokens=12, keep_end=True))[0]
+    assert (kept.tokens, kept.logprobs, kept.finish) == (free.tokens[:number], free.logprobs[:number], "end")
+
+
+def test_streams_that_are_given_decide_the_draws_word_by_word() -> None:
+    generator, sampling = Generator(of_kind("F32"), slots=3), Sampling(9, temperature=1.5)
+    streams = [derive(7, "rows").at(lane) for lane in range(3)]
+    rows = generator.generate([tokens(5)] * 3, sampling, streams=streams)
+    assert len({row.tokens for row in rows}) == 3
+    assert generator.generate([tokens(5)], sampling, streams=streams[2:]) == rows[2:]
+    for row, stream in zip(rows, streams, strict=True):
+        text = tokens(5)
+        for token, uniform in zip(row.tokens, stream.uniform(9), strict=True):
+            p = np.exp(generator.logits(text)[-1].astype(np.float64) / 1.5)
+            edges = np.concatenate(([0.0], np.cumsum(p) / p.sum()))
+            assert edges[token] - 1e-6 <= uniform <= edges[token + 1] + 1e-6
+            text = [*text, token]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_weights_that_changed_are_read_again(packed: bool) -> None:
+    model = of_kind("F32")
+    arrays = {name: tensor.array() for name, tensor in model.tensors.items()}
+    own = replace(model, tensors={name: stored(array, name) for name, array in arrays.items()})
+    generator = Generator(own, packed=packed)
+    before = generator.logits(tokens(9))
+    for number, array in enumerate(arrays.values()):
+        array += 0.1 * derive(number, "change").normal(array.size).reshape(array.shape).astype(np.float32)
+    generator.refresh()
+    after = generator.logits(tokens(9))
+    np.testing.assert_array_equal(after, Generator(own).logits(tokens(9)))
+    assert np.abs(after - before).max() > 0.1
+    generator._session.submit(np.array([1], np.int32), (0.0, 1.0, 1.0), (0, 5, 0), (0, 0, 0), [], False, [])
+    generator._session.run(1)
+    with pytest.raises(BackendError, match="cannot change while a text"):
+        generator.refresh()
 
 
 def test_a_stop_text_cuts_even_inside_tokens(tmp_path: Path) -> None:

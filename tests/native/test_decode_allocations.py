@@ -39,7 +39,7 @@ for kind in ("F32", "BF16", "Q8_0", "Q4_0"):
     generator.generate([tokens(5)] * 4, Sampling(20))  # the pool's threads start here
     for row in range(7):
         prompt = np.array(tokens(9 + row, seed=row), np.int32)
-        session.submit(prompt, (0.9, 0.9, 1.1), (30, 25, 3), (row, 7), [], [])
+        session.submit(prompt, (0.9, 0.9, 1.1), (30, 25, 3), (row, 7, 0), [], False, [])
     session.run(1)
     gc.disable()
     count(1)

@@ -3,7 +3,7 @@
 A Generator owns the plan: weights mapped from GGUF or safetensors (and packed for the kernels), a cache for `slots`
 sequences of `context` positions, an arena; all sizes are known before the first token (`memory`). Every row draws
 from its own stream derive(seed, "sample", row), and no kernel mixes rows: what a prompt becomes is the same alone
-and in any batch. Nothing here trains; torch is not needed.
+and in any batch. Nothing here trains; torch is not needed. Who trains the weights meanwhile calls `refresh`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alexandra.backends.decode_tokenizer import Tokenizer, tokenizer_from_gguf, 
 from alexandra.backends.gguf import read_gguf
 from alexandra.backends.quant import StoredTensor
 from alexandra.errors import BackendError, StorageError
-from alexandra.rng import derive
+from alexandra.rng import Stream, derive
 from alexandra.storage import read_json
 
 FINISHES = ("running", "length", "end", "stop")
@@ -32,7 +32,8 @@ Prompt = str | Sequence[int]
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are chosen. temperature 0 is greedy; top_k 0 and top_p 1 cut nothing; `logprobs` asks for that many
-    best tokens beside the chosen one; `stop` texts end a row and are left out of its text."""
+    best tokens beside the chosen one; `stop` texts end a row and are left out of its text; `keep_end` leaves the end
+    token in the result."""
 
     max_tokens: int = 64
     temperature: float = 0.0
@@ -42,6 +43,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     logprobs: int = 0
     ignore_end: bool = False
+    keep_end: bool = False
     seed: int = 0
 
 
@@ -158,17 +160,19 @@ class Generator:
         prompts: Sequence[Prompt],
         sampling: Sampling | None = None,
         *,
+        streams: Sequence[Stream] = (),
         progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """One Completion per prompt (texts or tokens), in order. `progress` hears how many rows are not finished.
 
-        Row i draws from derive(sampling.seed, "sample", i). BackendError names a prompt that cannot fit.
+        Row i draws from streams[i], or derive(sampling.seed, "sample", i). BackendError names a prompt that cannot fit.
         """
         chosen = sampling or Sampling()
         numbers: list[int] = []
         try:
             for row, prompt in enumerate(prompts):
-                numbers.append(self._submit(row, prompt, chosen))
+                stream = streams[row] if streams else derive(chosen.seed, "sample", row)
+                numbers.append(self._submit(row, prompt, chosen, stream))
             left = len(numbers)
             while left:
                 left = self._session.run(_CHECK_EVERY)
@@ -180,6 +184,13 @@ class Generator:
         finally:
             for number in numbers:
                 self._session.forget(number)
+
+    def refresh(self) -> None:
+        """Read the weights again, whose arrays have been written to since. BackendError while a row is generated."""
+        try:
+            self._session.refresh()
+        except self._error as error:
+            raise BackendError(str(error)) from None
 
     def logits(self, tokens: Sequence[int]) -> np.ndarray:
         """float32 [len(tokens), vocab]: the logits after each token of one sequence."""
@@ -201,16 +212,16 @@ class Generator:
             raise BackendError(f"{self.model.source!r} has no tokenizer that is known here", hint="give tokens instead")
         return self.model.tokenizer.encode(prompt)
 
-    def _submit(self, row: int, prompt: Prompt, sampling: Sampling) -> int:
-        stream = derive(sampling.seed, "sample", row)
+    def _submit(self, row: int, prompt: Prompt, sampling: Sampling, stream: Stream) -> int:
         ends = [] if sampling.ignore_end else list(self.model.end_tokens)
         try:
             number = self._session.submit(
                 np.ascontiguousarray(self.encode(prompt), np.int32),
                 (sampling.temperature, sampling.top_p, sampling.repetition_penalty),
                 (sampling.top_k, sampling.max_tokens, sampling.logprobs),
-                (stream.key, stream.nonce),
+                (stream.key, stream.nonce, stream.lane),
                 ends,
+                sampling.keep_end,
                 [text.encode() for text in sampling.stop],
             )
         except self._error as error:

@@ -58,7 +58,7 @@ class NativeModel:
         max_rows: int = PLANNED_ROWS,
         checkpoint: bool = False,
     ) -> None:
-        self.graph = graph
+        self.graph, self.threads = graph, threads
         self.admission = Admission(graph)
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
         with _engine_errors():
@@ -98,6 +98,11 @@ class NativeModel:
             "gradients": self._training["gradients"],
             "optimizer": self._training["optimizer"],
         }
+
+    def read(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the weights of now into these arrays, float32 in C order, one per parameter."""
+        with _engine_errors():
+            self._engine.read([arrays[name] for name in self._shapes])
 
     def load(self, weights: WeightSet) -> None:
         """Take `weights`, which must be exactly this graph's (WeightsError)."""

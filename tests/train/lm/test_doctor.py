@@ -18,6 +18,7 @@ from alexandra.train.lm import build as building
 from alexandra.train.lm import chat, likelihood, preference_stages, sampling
 from alexandra.train.lm.build import Given
 from alexandra.train.lm.doctor import CHECKS, diagnose
+from alexandra.train.lm.engines import NativeSampler
 from alexandra.train.lm.folder import ModelFolder
 from alexandra.train.lm.likelihood import Likelihood
 from alexandra.train.lm.policy import NetworkPolicy
@@ -209,13 +210,19 @@ def reference_of_other_tokens(patch: pytest.MonkeyPatch) -> set[str]:
 
 def sampler_of_other_weights(patch: pytest.MonkeyPatch) -> set[str]:
     """verl PR 3694: the sampler's log-probabilities are not the trainer's."""
-    true = sampling.draw
+    true, read = sampling.draw, NativeSampler.read
 
     def draw(logits: Any, settings: Any, uniform: float) -> tuple[int, float]:
         token, logp = true(logits * 0.7, settings, uniform)
         return token, logp
 
+    def older(self: NativeSampler) -> None:
+        read(self)
+        for array in self.arrays.values():
+            array *= 0.9
+
     patch.setattr(sampling, "draw", draw)
+    patch.setattr(NativeSampler, "read", older)
     return sick("grpo")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from alexandra.storage import content_hash
 from alexandra.train.lm import examples
 from alexandra.train.lm.batch import Row, cut
 from alexandra.train.lm.chat import TEMPLATES, Message, Template, render, render_prompt
+from alexandra.train.lm.engines import engine_of
 from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
@@ -35,7 +35,7 @@ from alexandra.train.lm.preference_stages import ORPO, Liking, PairRows, Prefere
 from alexandra.train.lm.recipe import Recipe
 from alexandra.train.lm.rewards import Mix, judge_of
 from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
-from alexandra.train.lm.sampling import Sampling, complete
+from alexandra.train.lm.sampling import Sampling
 from alexandra.train.lm.scores import RewardModel, ScoreModel, score_graph, score_weights
 from alexandra.train.lm.stage import Stage
 from alexandra.train.lm.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
@@ -273,7 +273,8 @@ class _Builder:
         judges = tuple(judge_of(one) for one in (*self.given.rewards, *named))
         mix = Mix(judges, reward.weights, reward.veto)
         reference = self._policy() if wants_reference else None
-        return Actor(policy, self.tokenizer, partial(complete, policy), mix, reference)
+        engine = engine_of(policy)
+        return Actor(policy, self.tokenizer, engine.sample, mix, reference, engine.exact)
 
     def _function(self, name: str) -> Any:
         from alexandra.verifiers.loading import import_function

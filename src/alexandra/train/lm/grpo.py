@@ -78,8 +78,7 @@ class GroupPolicy:
         return {**self._learn(batch, advantage_B, rollouts), **metrics}
 
     def _learn(self, batch: TokenBatch, advantage_B: F64, rollouts: Rollouts) -> Metrics:
-        old_BT = self.actor.policy.logprobs(batch)
-        drawn_BT = rollouts.placed([completion.logps for completion in rollouts.completions], batch)
+        old_BT, gap = sampled_logps(self.actor, rollouts, batch)
         reference_BT = self.actor.reference.logprobs(batch) if self.actor.reference is not None else None
         rows = np.arange(len(advantage_B)).reshape(self.settings.minibatches, -1)
         stats: dict[str, float] = {}
@@ -97,7 +96,6 @@ class GroupPolicy:
                 loss += found[0] / (self.settings.epochs * len(rows))
                 for name, value in found[1].items():
                     stats[name] = stats.get(name, 0.0) + value
-        gap = float(np.abs(np.where(batch.mask_BT > 0, drawn_BT - old_BT, 0.0)).max())
         return {"loss": loss, "sampler_gap": gap, **means(stats, "tokens")}
 
     def _update(
@@ -124,6 +122,18 @@ class GroupPolicy:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.actor.policy.restore(arrays)
+
+
+def sampled_logps(actor: Actor, rollouts: Rollouts, batch: TokenBatch) -> tuple[F64, float]:
+    """Log-probabilities under the policy that sampled, [B, T], and how far sampler and trainer are apart.
+
+    An exact sampler's own are taken, and compared on the answers to the first prompt; else all are computed anew.
+    """
+    drawn_BT = rollouts.placed([completion.logps for completion in rollouts.completions], batch)
+    looked = rows_of(batch, np.arange(rollouts.group)) if actor.exact else batch
+    own_BT = actor.policy.logprobs(looked)
+    gap_BT = np.where(looked.mask_BT > 0, drawn_BT[: len(own_BT)] - own_BT, 0.0)
+    return drawn_BT if actor.exact else own_BT, float(np.abs(gap_BT).max())
 
 
 def greedy_rewards(actor: Actor, settings: RolloutSettings, tasks: Sequence[Task]) -> Metrics:

@@ -17,7 +17,7 @@ from alexandra.objectives.advantages import gae, whitened
 from alexandra.objectives.policy import GRPO, Sampled, normalizer, policy_loss, value_loss
 from alexandra.objectives.tokens import F64, TokenLoss
 from alexandra.train.lm.batch import TokenBatch
-from alexandra.train.lm.grpo import described, greedy_rewards, rows_of
+from alexandra.train.lm.grpo import described, greedy_rewards, rows_of, sampled_logps
 from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, collect
 from alexandra.train.lm.scores import ScoreModel
 from alexandra.train.lm.stage import Metrics, means, rows_of_step
@@ -80,12 +80,12 @@ class ProximalPolicy:
         metrics = described(rollouts)
         if math.isnan(metrics["reward"]):
             return {"loss": 0.0, **metrics}
-        scored, kl = self._scored(rollouts)
-        return {**self._learn(scored), "kl": kl, **metrics}
+        scored, measured = self._scored(rollouts)
+        return {**self._learn(scored), **measured, **metrics}
 
-    def _scored(self, rollouts: Rollouts) -> tuple[_Scored, float]:
+    def _scored(self, rollouts: Rollouts) -> tuple[_Scored, Metrics]:
         batch = rollouts.batch(self.settings.length, self.actor.tokenizer.pad)
-        mask_BT, old_BT = batch.mask_BT, self.actor.policy.logprobs(batch)
+        mask_BT, (old_BT, gap) = batch.mask_BT, sampled_logps(self.actor, rollouts, batch)
         values_BT = np.where(mask_BT > 0, self.critic.scores(batch), 0.0)
         reference_BT = old_BT if self.actor.reference is None else self.actor.reference.logprobs(batch)
         log_ratio_BT = np.where(mask_BT > 0, old_BT - reference_BT, 0.0)
@@ -97,7 +97,8 @@ class ProximalPolicy:
             rewards_BT, values_BT, mask_BT, discount=self.settings.discount, decay=self.settings.decay
         )
         kl = float(log_ratio_BT.sum() / max(mask_BT.sum(), 1.0))
-        return _Scored(batch, old_BT, values_BT, whitened(advantage_BT, mask_BT), returns_BT), kl
+        scored = _Scored(batch, old_BT, values_BT, whitened(advantage_BT, mask_BT), returns_BT)
+        return scored, {"kl": kl, "sampler_gap": gap}
 
     def _learn(self, scored: _Scored) -> Metrics:
         settings, stats = self.settings, dict[str, float]()

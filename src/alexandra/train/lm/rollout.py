@@ -27,13 +27,17 @@ Sampler = Callable[[Sequence[Sequence[int]], Sampling, Sequence[Stream]], list[C
 
 @dataclass(frozen=True)
 class Actor:
-    """Who answers and who judges: a policy, its text, its sampler, its rewards, and maybe what it may not leave far."""
+    """Who answers and who judges: a policy, its text, its sampler, its rewards, and maybe what it may not leave far.
+
+    `exact`: the sampler's log-probabilities are the policy's own to rounding, so nobody computes them again.
+    """
 
     policy: Policy
     tokenizer: Tokenizer
     sampler: Sampler
     mix: Mix
     reference: Policy | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,7 @@ def complete(
     policy: Policy, prompts: Sequence[Sequence[int]], sampling: Sampling, streams: Sequence[Stream]
 ) -> list[Completion]:
     """One completion per prompt; token t of row i comes from word t of streams[i]."""
-    if any(not prompt for prompt in prompts):
-        raise UsageError("a prompt without a token cannot be continued", hint="start it with the tokenizer's bos")
+    check_prompts(prompts)
     rows = [list(prompt) for prompt in prompts]
     drawn: list[list[int]] = [[] for _ in rows]
     logps: list[list[float]] = [[] for _ in rows]
@@ -71,27 +70,34 @@ def complete(
     ]
 
 
+def check_prompts(prompts: Sequence[Sequence[int]]) -> None:
+    """UsageError for a prompt that has no token."""
+    if any(not prompt for prompt in prompts):
+        raise UsageError("a prompt without a token cannot be continued", hint="start it with the tokenizer's bos")
+
+
 def draw(logits_V: F64, sampling: Sampling, uniform: float) -> tuple[int, float]:
-    """A token by the inverse of the cumulative distribution, and its ln p at temperature 1."""
+    """A token by the inverse of the cumulative distribution, and its ln p at temperature 1.
+
+    The distribution is cumulated by token, where it is truncated from the likeliest down.
+    """
     shifted = logits_V - logits_V.max()
     logp_V = shifted - np.log(np.exp(shifted).sum())
     if sampling.temperature == 0:
         token = int(np.argmax(logits_V))
         return token, float(logp_V[token])
     p_V = np.exp(shifted / sampling.temperature)
-    if sampling.top_k or sampling.top_p < 1:
-        p_V = truncated(p_V / p_V.sum(), sampling)
-    edges = np.cumsum(p_V)
-    token = int(np.searchsorted(edges, uniform * edges[-1], side="right"))
-    token = min(token, int(np.flatnonzero(p_V)[-1]))
+    allowed = truncated(p_V, sampling) if sampling.top_k or sampling.top_p < 1 else np.flatnonzero(p_V)
+    edges = np.cumsum(p_V[allowed])
+    place = int(np.searchsorted(edges, uniform * edges[-1], side="right"))
+    token = int(allowed[min(place, len(allowed) - 1)])
     return token, float(logp_V[token])
 
 
-def truncated(p_V: F64, sampling: Sampling) -> F64:
-    """Only the `top_k` likeliest, then the smallest set of the likeliest with mass `top_p`; ties by lower index."""
+def truncated(p_V: F64, sampling: Sampling) -> np.ndarray:
+    """The `top_k` likeliest, of these the smallest set of the likeliest with mass `top_p`; likeliest first, ties by
+    lower index."""
     order = np.argsort(-p_V, kind="stable")
-    keep = np.zeros(len(p_V), bool)
     kept = order[: sampling.top_k] if sampling.top_k else order
     mass = np.cumsum(p_V[kept]) / p_V[kept].sum()
-    keep[kept[: 1 + int(np.searchsorted(mass, sampling.top_p, side="left"))]] = True
-    return np.where(keep, p_V, 0.0)
+    return np.asarray(kept[: 1 + int(np.searchsorted(mass, sampling.top_p, side="left"))])
