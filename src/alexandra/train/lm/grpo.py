@@ -127,12 +127,13 @@ class GroupPolicy:
 def sampled_logps(actor: Actor, rollouts: Rollouts, batch: TokenBatch) -> tuple[F64, float]:
     """Log-probabilities under the policy that sampled, [B, T], and how far sampler and trainer are apart.
 
-    An exact sampler's own are taken, and compared on the answers to the first prompt; else all are computed anew.
+    An exact sampler's own are taken, and compared on the longest answer that counts; else all are computed anew.
     """
     drawn_BT = rollouts.placed([completion.logps for completion in rollouts.completions], batch)
-    looked = rows_of(batch, np.arange(rollouts.group)) if actor.exact else batch
+    rows = np.array([np.argmax(batch.mask_BT.sum(1))]) if actor.exact else np.arange(len(drawn_BT))
+    looked = rows_of(batch, rows)
     own_BT = actor.policy.logprobs(looked)
-    gap_BT = np.where(looked.mask_BT > 0, drawn_BT[: len(own_BT)] - own_BT, 0.0)
+    gap_BT = np.where(looked.mask_BT > 0, drawn_BT[rows] - own_BT, 0.0)
     return drawn_BT if actor.exact else own_BT, float(np.abs(gap_BT).max())
 
 
