@@ -1,16 +1,20 @@
-"""Behaviour features see the past only, labels the future only, encodings the other folds only."""
+"""Behaviour features see the past only, labels the future only; a task declares them, its specialist reads events."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from alexandra.data.behaviour import Behaviour, TargetEncoding, behaviour, encode_target, with_label
-from alexandra.errors import ConfigError, DataError
-from alexandra.rng import derive
+from alexandra.data.behaviour import Behaviour, behaviour, holds_events, rows_now, task_rows, with_label
+from alexandra.errors import DataError, TaskError
 from alexandra.tables import Table
 
-STEPS = Behaviour(entity="who", time="when", amount="paid", cutoff="2024-03-01", windows=(30,), distinct=("what",))
+STEPS = Behaviour(
+    entity="who", time="when", amount="paid", cutoff="2024-03-01", windows=(30,), distinct=("what",), ahead=90
+)
 
 
 def events(*rows: tuple[str, str, float, str]) -> Table:
@@ -37,41 +41,87 @@ def test_recency_frequency_monetary_value_and_windows() -> None:
     assert rows["bob"]["events_30d"] == 0
 
 
+def test_the_last_value_is_that_of_the_latest_event_before_the_cutoff_in_any_order_of_rows() -> None:
+    steps = replace(STEPS, latest=("what",))
+    for order in (PAST + FUTURE, (*FUTURE, *reversed(PAST))):
+        rows = {row["who"]: row["what"] for row in behaviour(events(*order), steps).rows()}
+        assert rows == {"ann": "milk", "bob": "tea"}
+
+
 def test_the_future_changes_no_feature_and_the_past_no_label() -> None:
     with_future, without = behaviour(events(*PAST, *FUTURE), STEPS), behaviour(events(*PAST), STEPS)
     assert with_future.rows() == without.rows()
-    labelled = with_label(with_future, events(*PAST, *FUTURE), STEPS, 90)
+    labelled = with_label(with_future, events(*PAST, *FUTURE), STEPS)
     assert {row["who"]: row["churned"] for row in labelled.rows()} == {"ann": "no", "bob": "yes"}
+    spent = task_rows(events(*PAST, *FUTURE), STEPS, "spent")
+    assert {row["who"]: row["spent"] for row in spent.rows()} == {"ann": 99, "bob": 0}
+    assert "churned" not in spent.names
+
+
+def test_events_without_an_entity_are_left_out_and_said() -> None:
+    table = behaviour(events(*PAST, ("", "2024-01-05", 3.0, "tea")), STEPS)
+    assert table["who"].texts().tolist() == ["ann", "bob"]
+    assert table.notes[-1] == "1 events have no 'who' and are left out"
+
+
+def test_events_are_looked_at_from_the_day_after_the_last() -> None:
+    table, date = rows_now(events(*PAST, *FUTURE), STEPS)
+    assert date == "2024-05-31" and table.n_rows == 4
+    assert {row["who"]: row["recency_days"] for row in table.rows()}["dan"] == 1
+    assert holds_events(events(*PAST), STEPS) and not holds_events(table, STEPS)
 
 
 def test_what_cannot_be_computed_is_refused() -> None:
     with pytest.raises(DataError, match="before the 90 days after 2024-03-01 are over"):
-        with_label(behaviour(events(*PAST), STEPS), events(*PAST), STEPS, 90)
+        with_label(behaviour(events(*PAST), STEPS), events(*PAST), STEPS)
     with pytest.raises(DataError, match="no event is before the cutoff"):
         behaviour(events(*FUTURE), STEPS)
-    with pytest.raises(ConfigError, match="'soon' is not a date"):
-        behaviour(events(*PAST), STEPS.model_copy(update={"cutoff": "soon"}))
+    with pytest.raises(DataError, match="the amount 'what' holds"):
+        behaviour(events(*PAST), replace(STEPS, amount="what"))
+    with pytest.raises(DataError, match="'paid' holds numbers, not dates"):
+        behaviour(events(*PAST), replace(STEPS, time="paid"))
+    with pytest.raises(DataError, match="has no column 'whom'"):
+        behaviour(events(*PAST), replace(STEPS, entity="whom"))
+    with pytest.raises(DataError, match="'recency_days' has the name of a feature"):
+        odd = events(*PAST).replace("recency_days", events(*PAST)["what"])
+        behaviour(odd, replace(STEPS, latest=("recency_days",)))
+    with pytest.raises(TaskError, match="'soon' is not a date"):
+        replace(STEPS, cutoff="soon")
 
 
-def test_target_encoding_does_not_leak() -> None:
-    """A category with one row each tells nothing: naive means would be the target itself."""
-    n = 400
-    target = derive(0, "y").below(2, n).astype(float)
-    table = Table.from_any({"id": [f"c{i}" for i in range(n)], "big": ["even" if i % 2 else "odd" for i in range(n)]})
-    encoded, fitted = encode_target(table, target, TargetEncoding(columns=("id", "big"), prior=1.0))
-    assert abs(np.corrcoef(encoded["id"].numbers(), target)[0, 1]) < 0.2
-    naive = fitted.transform(table)["id"].numbers()
-    assert np.corrcoef(naive, target)[0, 1] > 0.9
-    new = Table.from_any({"id": ["unseen"], "big": ["odd"]})
-    assert fitted.transform(new)["id"].numbers()[0] == pytest.approx(target.mean())
-    odd = target[::2].mean()
-    assert fitted.transform(new)["big"].numbers()[0] == pytest.approx(odd, abs=0.01)
+def test_a_task_over_events_ends_in_a_specialist_that_reads_events(repository: Path, tmp_path: Path) -> None:
+    """The example's task: solved, registered, asked about rows of the task and about new events."""
+    import alexandra as ax
+    from alexandra.api import operations
+
+    example = repository / "examples/data"
+    purchases(example).to_csv(tmp_path / "purchases.csv")
+    task = tmp_path / "leavers.task"
+    task.write_text((example / "leavers.task").read_text())
+    solution = ax.solve(str(task), registry=str(tmp_path / "registry"), runs=tmp_path / "runs", budget="20s")
+    assert "customer" not in solution.data.features and "country" in solution.data.features
+    assert solution.winner.metric("roc_auc").value > 0.7
+    reply = operations.ask("leavers", row=3, stage="experiment", registry=tmp_path / "registry")
+    assert reply.truth[0] in ("no", "yes")
+    out = tmp_path / "scored.csv"
+    asked = operations.ask(
+        "leavers", file=tmp_path / "purchases.csv", out=out, stage="experiment", registry=tmp_path / "registry"
+    )
+    scored = Table.from_any(out)
+    assert scored.n_rows == len(asked.answers) and set(scored["answer"].texts().tolist()) == {"no", "yes"}
+    assert any("one a customer, as of 2024-01-01" in note for note in asked.notes)
+    gone = scored["recency_days"].numbers()
+    left = np.array([answer.value == "yes" for answer in asked.answers])
+    assert gone[left].mean() > 2 * gone[~left].mean()
 
 
-def test_copies_of_a_row_share_a_fold() -> None:
-    table = Table.from_any({"id": ["a", "a", "b", "b", "c", "c", "d", "d"] * 10})
-    target = np.array([1, 1, 0, 0, 1, 1, 0, 0] * 10, dtype=float)
-    encoded, _ = encode_target(table, target, TargetEncoding(columns=("id",)))
-    for level in "abcd":
-        rows = [i for i, row in enumerate(table.rows()) if row["id"] == level]
-        assert len({encoded["id"].numbers()[i] for i in rows}) == 1
+def purchases(folder: Path) -> Table:
+    """The events of examples/data/table.py."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("table_example", folder / "table.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    table: Table = module.purchases()
+    return table

@@ -10,12 +10,14 @@ from alexandra.errors import LanguageError, StorageError, TaskError
 from alexandra.lang.expr import And, Compare, Fact, Gap, NoWorse, Number
 from alexandra.lang.task import load_task, parse_task
 from alexandra.lang.task_spec import (
+    Behaviour,
     Budget,
     DataSource,
     FamilyRef,
     MetricRef,
     NetworkRef,
     Split,
+    TargetEncoding,
     Task,
     VerifierRef,
     resolved,
@@ -36,6 +38,16 @@ BEGIN
   PROTECT retention_v1                // these tasks must not get worse
 END
 """
+
+
+EVENTS = 'BEHAVIOUR entity=who time=day cutoff="2024-03-01"'
+
+
+def test_behaviour_and_encoding_are_declared_steps() -> None:
+    text = f"TASK t BEGIN DATA frame TARGET churned {EVENTS} amount=paid windows=[7d, 30d] latest=city ahead=90d END"
+    task = parse_task(text.replace("END", "ENCODE city, plan prior=5 END"))
+    assert task.behaviour == Behaviour("who", "day", "2024-03-01", "paid", (7, 30), latest=("city",), ahead=90)
+    assert task.encode == TargetEncoding(("city", "plan"), 5)
 
 
 def test_the_program_of_the_design_means_this_task() -> None:
@@ -282,6 +294,17 @@ REFUSALS = [
     ("BUDGET memory=5m", 17, "memory is a size, got '5m'", "write memory=2GB"),
     ("BUDGET tme=5m", 10, "BUDGET has no parameter 'tme'", "Did you mean 'time'?"),
     ("BUDGET time=0s", 3, "time must be above 0", ""),
+    ('BEHAVIOUR entity=c time=d cutoff="soon"', 3, "cutoff 'soon' is not a date", 'write it as "2023-10-01"'),
+    ('BEHAVIOUR entity=c time=d cutoff="2023-02-30"', 3, "cutoff '2023-02-30' is not a date", ""),
+    ("BEHAVIOUR entity=c time=d cutoff=5", 36, "cutoff is a text, got '5'", 'write cutoff="2023-10-01"'),
+    ("BEHAVIOUR entity=c", 3, "BEHAVIOUR needs time", 'write BEHAVIOUR entity=customer time=date cutoff="2023-10-01"'),
+    ("BEHAVIOUR entiti=c", 13, "BEHAVIOUR has no parameter 'entiti'", "Did you mean 'entity'?"),
+    ("BEHAVIOUR entity=[a, b]", 20, "entity is a column, got '[a, b]'", ""),
+    ("BEHAVIOUR entity=a windows=[5h]", 31, "windows counts whole days, got '5h'", "write windows=90d"),
+    ("BEHAVIOUR entity=a ahead=[5d, 6d]", 28, "ahead is one duration, got '[5d, 6d]'", "write ahead=90d"),
+    ("ENCODE a, a", 3, "ENCODE names 'a' twice", ""),
+    ("ENCODE a folds=1", 3, "folds must be 2 to 100, got 1", ""),
+    ("ENCODE a prior=x", 18, "prior is a number, got 'x'", "write prior=20"),
     ("PROTECT a, a", 14, "PROTECT names 'a' twice", ""),
     ("TAGS a, A", 11, "TAGS names 'A' twice", ""),
     ('DROP ""', 8, "a name cannot be empty", ""),
@@ -315,6 +338,11 @@ def test_refusals(statement: str, column: int, message: str, hint: str) -> None:
         ("TASK x BEGIN DATA curriculum(levels=2..1) END", (1, 30), "levels 2..1 are not a range"),
         ("TASK x BEGIN DATA curriculum(count=1..2) END", (1, 36), "count is a count, got '1..2'"),
         ('TASK "a b" BEGIN DATA frame TARGET y END', (1, 6), "a task is named by letters, digits and underscores"),
+        ("TASK x BEGIN DATA frame TARGET y ENCODE y END", (1, 25), "ENCODE names the target 'y'"),
+        ("TASK x BEGIN DATA frame TARGET y DROP a ENCODE a END", (1, 25), "ENCODE names 'a', which stands in DROP"),
+        (f"TASK x BEGIN DATA frame TARGET y {EVENTS} END", (1, 25), "BEHAVIOUR makes no column 'y' to predict"),
+        (f"TASK x BEGIN DATA frame TARGET churned {EVENTS} END", (1, 25), "the target churned needs the days to look"),
+        (f"TASK x BEGIN DATA frame TARGET spent {EVENTS} ahead=9d END", (1, 25), "the target spent needs an amount"),
         ("TASK x BEGIN DATA frame TARGET y DROP y END", (1, 25), "the target 'y' stands in DROP"),
         ("TASK a BEGIN DATA frame TARGET y END TASK b BEGIN END", (1, 43), "one task per file: this is a second TASK"),
         ("TASK a\nBEGIN\n  DATA frame TARGET y\n", (3, 21), "the text ends too early"),

@@ -38,12 +38,14 @@ from alexandra.lang.rules_spec import COMBINE, Abstain, Fallback, Gate, Pipeline
 from alexandra.lang.task import masked, parse_task
 from alexandra.lang.task_parts import BUNDLED, FRAMEWORKS
 from alexandra.lang.task_spec import (
+    Behaviour,
     Budget,
     DataSource,
     FamilyRef,
     MetricRef,
     NetworkRef,
     Split,
+    TargetEncoding,
     Task,
     VerifierRef,
     resolved,
@@ -189,17 +191,50 @@ common = st.fixed_dictionaries(
         "split": splits,
     }
 )
+encodings = st.builds(
+    TargetEncoding,
+    st.lists(names, min_size=1, max_size=3, unique=True).map(tuple),
+    st.floats(0, 1e6),
+    st.integers(2, 9),
+)
+
+
+def _encoding(found: TargetEncoding | None, taken: tuple[str, ...]) -> TargetEncoding | None:
+    return None if found is None or set(found.columns) & set(taken) else found
+
+
 with_columns = st.builds(
-    lambda common, source, target, dropped, positive: Task(
-        source, target, positive=positive, drop=tuple(name for name in dropped if name != target), **common
+    lambda common, source, target, dropped, positive, encode: Task(
+        source,
+        target,
+        positive=positive,
+        drop=tuple(name for name in dropped if name != target),
+        encode=_encoding(encode, (target, *dropped)),
+        **common,
     ),
-    *(common, sources, names, some_names, st.just("") | texts),
+    *(common, sources, names, some_names, st.just("") | texts, st.none() | encodings),
+)
+days = st.integers(1, 36_525)
+behaviours = st.builds(
+    Behaviour,
+    entity=names,
+    time=names,
+    cutoff=st.sampled_from(("2024-03-01", "1999-12-31 23:59", "2011-09-01T10:00:30")),
+    amount=names,
+    windows=st.lists(days, unique=True, max_size=3).map(tuple),
+    distinct=some_names,
+    latest=some_names,
+    ahead=days,
+)
+over_events = st.builds(
+    lambda common, source, target, steps: Task(source, target, behaviour=steps, **common),
+    *(common, sources, st.sampled_from(("churned", "spent")), behaviours),
 )
 generated = st.builds(
     lambda common, last, count: Task(DataSource.curriculum((1, last), count), **common),
     *(common, st.integers(1, 7), st.integers(1, 10**6)),
 )
-tasks = with_columns | generated
+tasks = with_columns | generated | over_events
 
 top = st.builds(Select, st.integers(1, 9), st.sampled_from(COMBINE))
 pipelines = st.lists(names, min_size=2, max_size=3).map(lambda found: Pipeline(tuple(found)))

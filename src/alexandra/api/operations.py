@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from alexandra.api import mlflow_log, report
+from alexandra.api.behaviour import asked_rows
 from alexandra.api.models import open_registry
 from alexandra.backends.foreign import Foreign, is_estimator, is_module, wrap
 from alexandra.errors import AlexandraError, DataError, StorageError, TaskError, UsageError, WeightsError
@@ -157,16 +158,22 @@ class Loaded:
         return self._engine.specialist(self.version).classes
 
     def predict_proba(self, rows: Any) -> np.ndarray:
-        """Probabilities [rows, classes] (values [rows] for regression) for raw rows of any table kind."""
-        return self._engine.raw(self.choice, Table.from_any(rows)).raw
+        """Probabilities [rows, classes] (values [rows] for regression) for raw rows of any table kind.
+
+        A specialist of customer behaviour also takes events: one row an entity then, sorted by entity.
+        """
+        return self._engine.raw(self.choice, self._rows(rows)).raw
 
     def predict(self, rows: Any) -> np.ndarray:
         """Labels, values for regression, or texts for a curriculum."""
-        return self._engine.predict(self.choice, Table.from_any(rows))
+        return self._engine.predict(self.choice, self._rows(rows))
 
     def answer(self, rows: Any) -> list[Answer]:
         """Answers with verdict and provenance, one a row."""
-        return self._engine.answer(self.choice, Table.from_any(rows))
+        return self._engine.answer(self.choice, self._rows(rows))
+
+    def _rows(self, rows: Any) -> Table:
+        return asked_rows(self.choice, Table.from_any(rows))[0]
 
 
 def load(ref: str, *, registry: str | Path | Registry | None = None, backend: str = "auto") -> Loaded:
@@ -215,7 +222,8 @@ def ask(
         table = Table.from_any(Path(file))
     else:
         table, truth = _row_of(choice.members[0], int(row or 0))
-    notes = _about(engine, choice, table, single=file is None, looked_up=row is not None)
+    table, notes = asked_rows(choice, table)
+    notes += _about(engine, choice, table, single=file is None, looked_up=row is not None)
     try:
         answers = engine.answer(choice, table)
     except DataError:

@@ -53,6 +53,14 @@ STATEMENTS: dict[str, dict[str, str]] = {
         "`FAMILY tabular(0..4 layers, 32..256 wide)`; 0 layers is the linear model.",
         "budget": "Bounds of one solve. Default: `time=5m`.",
         "protect": "Tasks that must not get worse when this one is promoted.",
+        "behaviour": "The data are events; each entity becomes one row. `entity=`, `time=` and "
+        '`cutoff="2023-10-01"` are required. Features see events before the cutoff only: recency, tenure, frequency, '
+        "gaps, with `amount=` what was spent, per `windows=[30d, 90d, 365d]` the events and the change to the window "
+        "before, `distinct=[...]` counts, `latest=[...]` last values. The target is `churned` (no event within "
+        "`ahead=90d` from the cutoff on), `spent` (the amounts within it), or one of `latest`.",
+        "encode": "Columns that are replaced by the mean target of their value, of which `prior=20` rows are the "
+        "overall mean. A training row gets the mean over the other of `folds=5` folds, so it never sees its own "
+        "target.",
     },
     "rulelang": {
         "rules": "The rules in the order in which they are tried. A file holds at most one set.",

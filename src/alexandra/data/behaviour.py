@@ -1,48 +1,28 @@
-"""Customer behaviour from a table of events, as declared steps: recency, frequency, monetary value, windows, and target
-encoding without leakage.
+"""Customer behaviour from a table of events, as declared steps: recency, frequency, monetary value, windows.
 
-    steps = Behaviour(entity="customer", time="date", amount="price", cutoff="2011-09-01", windows=(30, 90))
-    table = behaviour(events, steps)                       # one row an entity; only events before the cutoff count
-    table = with_label(table, events, steps, days=90)      # "churned": no event in the 90 days from the cutoff on
+    steps = Behaviour(entity="customer", time="date", amount="paid", cutoff="2023-10-01", windows=(30, 90), ahead=90)
+    table = with_label(behaviour(events, steps), events, steps)      # one row an entity; "churned": "yes" or "no"
+    table = task_rows(events, steps, "spent")                        # the same for a task's target
 
-A feature never sees an event at or after the cutoff, and a label never one before it. `TargetEncoding` gives a
-training row
-the mean target of the other folds; rows with equal content share a fold, so no copy of a row tells on it.
+A feature never sees an event at or after the cutoff, and a label never one before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from alexandra.config import Config
-from alexandra.errors import ConfigError, DataError
-from alexandra.rng import derive
-from alexandra.tables import Table, row_keys
+from alexandra.errors import DataError
+from alexandra.lang.task_steps import CHURNED, LABELS, SPENT, Behaviour
+from alexandra.tables import Table
 
-CHURNED = "churned"
 DAY = np.timedelta64(86_400, "s")
 
 
-class Behaviour(Config):
-    """The columns of the events; cutoff: an ISO date; windows: days before the cutoff; distinct: columns to count."""
-
-    entity: str
-    time: str
-    cutoff: str
-    amount: str = ""
-    windows: tuple[int, ...] = (30, 90, 365)
-    distinct: tuple[str, ...] = ()
-
-
 def _moment(text: str) -> Any:
-    try:
-        return np.datetime64(text).astype("datetime64[s]")
-    except ValueError as error:
-        raise ConfigError(f"cutoff = {text!r} is not a date", hint="write it as 2011-09-01") from error
+    return np.datetime64(text).astype("datetime64[s]")
 
 
 def _times(events: Table, steps: Behaviour) -> np.ndarray:
@@ -54,11 +34,18 @@ def _times(events: Table, steps: Behaviour) -> np.ndarray:
     return np.asarray(column.values.astype("datetime64[s]"))
 
 
+def _amounts(events: Table, steps: Behaviour) -> np.ndarray:
+    column = events[steps.amount]
+    if column.kind != "number":
+        raise DataError(f"the amount {steps.amount!r} holds {column.kind}s, not numbers", hint="name another column")
+    return np.asarray(np.nan_to_num(column.numbers()))
+
+
 def behaviour(events: Table, steps: Behaviour) -> Table:
     """One row for each entity that has an event before the cutoff, sorted by entity."""
-    cutoff = _moment(steps.cutoff)
-    times = _times(events, steps)
-    before = np.flatnonzero(times < cutoff)
+    cutoff, times = _moment(steps.cutoff), _times(events, steps)
+    nameless = events[steps.entity].missing
+    before = np.flatnonzero((times < cutoff) & ~nameless)
     if not len(before):
         raise DataError(f"no event is before the cutoff {steps.cutoff}", hint="choose a later cutoff")
     names, group = np.unique(events[steps.entity].texts()[before].astype(str), return_inverse=True)
@@ -70,9 +57,8 @@ def behaviour(events: Table, steps: Behaviour) -> Table:
     columns["frequency"] = np.bincount(group, minlength=n).astype(np.float64)
     span = columns["tenure_days"] - columns["recency_days"]
     columns["mean_gap_days"] = span / np.maximum(columns["frequency"] - 1, 1)
-    amounts = events[steps.amount].numbers()[before] if steps.amount else None
+    amounts = _amounts(events, steps)[before] if steps.amount else None
     if amounts is not None:
-        amounts = np.nan_to_num(amounts)
         columns["monetary_total"] = np.bincount(group, amounts, n)
         columns["monetary_mean"] = columns["monetary_total"] / columns["frequency"]
         columns["monetary_largest"] = -_least(group, -amounts, n)
@@ -87,7 +73,17 @@ def behaviour(events: Table, steps: Behaviour) -> Table:
         levels = np.unique(events[name].texts()[before].astype(str), return_inverse=True)[1]
         pairs = np.unique(np.stack([group, levels]), axis=1)
         columns[f"distinct_{name}"] = np.bincount(pairs[0], minlength=n).astype(np.float64)
-    return Table(Table.from_any(columns).columns, f"behaviour of {steps.entity}")
+    made = Table.from_any(columns, kinds={steps.entity: "category"}).columns
+    order = np.argsort(times[before], kind="stable")
+    last = np.zeros(n, dtype=np.int64)
+    last[group[order]] = before[order]
+    taken = {name: events[name].take(last) for name in steps.latest}
+    clash = next((name for name in taken if name in made), "")
+    if clash:
+        raise DataError(f"the events' column {clash!r} has the name of a feature", hint="rename it in the data")
+    left_out = f"{int(nameless.sum()):,} events have no {steps.entity!r} and are left out"
+    notes = (*events.notes, *([left_out] if nameless.any() else []))
+    return Table({**made, **taken}, f"behaviour of {steps.entity}", notes)
 
 
 def _least(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
@@ -96,71 +92,47 @@ def _least(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     return out
 
 
-def with_label(table: Table, events: Table, steps: Behaviour, days: int) -> Table:
-    """`table` with the column `churned`: "yes" for an entity without an event within `days` from the cutoff on."""
-    cutoff = _moment(steps.cutoff)
-    times = _times(events, steps)
-    last = times.max()
-    if last < cutoff + days * DAY - DAY:
-        raise DataError(f"the events end on {last}, before the {days} days after {steps.cutoff} are over")
-    inside = (times >= cutoff) & (times < cutoff + days * DAY)
-    active = set(events[steps.entity].texts()[inside].astype(str).tolist())
-    label = np.array(["no" if name in active else "yes" for name in table[steps.entity].texts().tolist()], dtype=object)
-    return Table({**table.columns, **Table.from_any({CHURNED: label}).columns}, table.source)
+def with_label(table: Table, events: Table, steps: Behaviour, target: str = CHURNED) -> Table:
+    """`table` with its label: `churned`, "yes" for an entity without an event within `steps.ahead` days from the cutoff
+    on, or `spent`, the sum of the amounts within them.
+    """
+    steps.check_target(target)
+    cutoff, times = _moment(steps.cutoff), _times(events, steps)
+    end = cutoff + steps.ahead * DAY
+    if times.max() < end - DAY:
+        raise DataError(
+            f"the events end on {times.max()}, before the {steps.ahead} days after {steps.cutoff} are over",
+            hint="choose an earlier cutoff, or look fewer days ahead",
+        )
+    inside = (times >= cutoff) & (times < end)
+    names = table[steps.entity].texts().astype(str)
+    active = events[steps.entity].texts()[inside].astype(str)
+    if target == CHURNED:
+        label: Any = np.where(np.isin(names, active), "no", "yes").astype(object)
+    else:
+        order = np.argsort(names)
+        place = order[np.minimum(np.searchsorted(names, active, sorter=order), len(names) - 1)]
+        known = names[place] == active
+        amounts = _amounts(events, steps)[inside]
+        label = np.bincount(place[known], amounts[known], len(names))
+    return table.replace(target, Table.from_any({target: label})[target])
 
 
-class TargetEncoding(Config):
-    """columns: categories to replace by the mean target; prior: so many rows of the overall mean are mixed in."""
-
-    columns: tuple[str, ...]
-    prior: float = 20.0
-    folds: int = 5
-    seed: int = 0
+def task_rows(events: Table, steps: Behaviour, target: str) -> Table:
+    """The rows that a task with these steps learns from: one an entity, with its target."""
+    table = behaviour(events, steps)
+    return with_label(table, events, steps, target) if target in LABELS else table
 
 
-@dataclass(frozen=True)
-class FittedEncoding:
-    """means: column -> level -> encoded value; `overall` is for levels that training had not."""
-
-    settings: TargetEncoding
-    means: Mapping[str, Mapping[str, float]]
-    overall: float
-
-    def transform(self, table: Table) -> Table:
-        """New rows: every column replaced by the means over all training rows."""
-        columns = dict(table.columns)
-        for name in self.settings.columns:
-            known = self.means[name]
-            values = np.array([known.get(str(level), self.overall) for level in table[name].texts()])
-            columns[name] = Table.from_any({name: values}).columns[name]
-        return Table(columns, table.source)
+def rows_now(events: Table, steps: Behaviour) -> tuple[Table, str]:
+    """One row an entity from all the events, and the date that they are looked at from: the day after the last."""
+    last = _times(events, steps).max().astype("datetime64[D]") + np.timedelta64(1, "D")
+    return behaviour(events, replace(steps, cutoff=str(last))), str(last)
 
 
-def encode_target(table: Table, target: np.ndarray, settings: TargetEncoding) -> tuple[Table, FittedEncoding]:
-    """Training rows with out-of-fold encodings, and the encoding for new rows. target: float [rows]."""
-    if len(target) != table.n_rows:
-        raise DataError(f"{len(target)} targets for {table.n_rows} rows")
-    salt = derive(settings.seed, "target encoding").key
-    keys = row_keys(table)
-    fold = np.array([(int(key[:15], 16) ^ salt) % settings.folds for key in keys.tolist()])
-    columns = dict(table.columns)
-    means: dict[str, dict[str, float]] = {}
-    for name in settings.columns:
-        texts = table[name].texts().astype(str)
-        names, level = np.unique(texts, return_inverse=True)
-        every = _smoothed(level, target, len(names), settings.prior)
-        means[name] = dict(zip(names.tolist(), every.tolist(), strict=True))
-        values = np.empty(table.n_rows)
-        for number in range(settings.folds):
-            out, rest = fold == number, fold != number
-            if not rest.any():
-                values[out] = float(np.mean(target))
-            else:
-                values[out] = _smoothed(level[rest], target[rest], len(names), settings.prior)[level[out]]
-        columns[name] = Table.from_any({name: values}).columns[name]
-    return Table(columns, table.source), FittedEncoding(settings, means, float(np.mean(target)))
+def holds_events(table: Table, steps: Behaviour) -> bool:
+    """Whether a table holds events rather than rows that were made from them."""
+    return steps.entity in table.columns and steps.time in table.columns and "recency_days" not in table.columns
 
 
-def _smoothed(level: np.ndarray, target: np.ndarray, n: int, prior: float) -> np.ndarray:
-    overall = float(np.mean(target))
-    return (np.bincount(level, target, n) + prior * overall) / (np.bincount(level, minlength=n) + prior)
+__all__ = ["CHURNED", "SPENT", "Behaviour", "behaviour", "holds_events", "rows_now", "task_rows", "with_label"]

@@ -31,7 +31,9 @@ from alexandra.data.encodings import (
     part_values,
     to_dict,
 )
+from alexandra.data.target_means import FittedEncoding, encode_target
 from alexandra.errors import DataError, StorageError, suggest
+from alexandra.lang.task_steps import TargetEncoding
 from alexandra.rng import derive
 from alexandra.tables import Table, missing_column
 
@@ -47,12 +49,24 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class Encoder:
-    """Fitted encodings of the columns `features`; `kinds` are their kinds in the training table."""
+    """Fitted encodings of the columns `features`; `kinds` are their kinds in the training table, `means` the target
+    encoding that comes before all else.
+    """
 
     features: tuple[str, ...]
     kinds: Mapping[str, str]
     numbers: tuple[Number, ...]
     others: tuple[Category | Text, ...]
+    means: FittedEncoding | None = None
+
+    @classmethod
+    def fit_means(
+        cls, table: Table, features: Sequence[str], target: np.ndarray, settings: TargetEncoding, seed: int
+    ) -> Encoder:
+        """`fit` after a target encoding; `target` [rows] or [rows, k] is that of the training rows."""
+        table = table.select(features)
+        encoded, means = encode_target(table, target, settings, seed)
+        return replace(cls.fit(encoded, encoded.names), features=tuple(features), kinds=table.kinds, means=means)
 
     @classmethod
     def fit(
@@ -92,6 +106,15 @@ class Encoder:
             error = missing_column(absent[0], table.names, table.source)
             count = f" and {len(absent) - 1} more that the model was trained on" if len(absent) > 1 else ""
             raise DataError(f"{error.message}{count}", hint=error.hint)
+        return self._write(self.means.transform(table.select(self.features)) if self.means else table)
+
+    def transform_training(self, table: Table, target: np.ndarray) -> np.ndarray:
+        """The same of the rows that `fit` or `fit_means` saw: target encodings are those of the other folds."""
+        if self.means is None:
+            return self.transform(table)
+        return self._write(encode_target(table.select(self.features), target, self.means.settings, self.means.seed)[0])
+
+    def _write(self, table: Table) -> np.ndarray:
         out = np.zeros((table.n_rows, self.width), dtype=np.float32)
         if self.numbers:
             columns = [number.values(table[number.name]) for number in self.numbers]
@@ -116,6 +139,7 @@ class Encoder:
             "kinds": dict(self.kinds),
             "numbers": [to_dict(number) for number in self.numbers],
             "others": [to_dict(other) for other in self.others],
+            **({"means": self.means.to_dict()} if self.means else {}),
         }
 
     @classmethod
@@ -126,7 +150,8 @@ class Encoder:
         try:
             numbers = tuple(from_dict(item) for item in body["numbers"])
             others = tuple(from_dict(item) for item in body["others"])
-            encoder = cls(tuple(body["features"]), dict(body["kinds"]), numbers, others)  # type: ignore[arg-type]
+            means = FittedEncoding.from_dict(body["means"]) if "means" in body else None
+            encoder = cls(tuple(body["features"]), dict(body["kinds"]), numbers, others, means)  # type: ignore[arg-type]
         except (KeyError, TypeError) as error:
             raise StorageError(f"damaged encoder: {error}") from error
         return encoder

@@ -27,7 +27,7 @@ SUFFIXES = {".nl": "nureon", ".task": "task", ".rules": "rules"}
 _OPENERS = {
     "task": {"TASK": 0, "BEGIN": 0, "END": 0}
     | dict.fromkeys(("ABOUT", "TAGS", "DATA", "TARGET", "POSITIVE", "DROP", "SPLIT", "SEED", "METRIC"), 1)
-    | dict.fromkeys(("VERIFY", "ACCEPT", "NETWORKS", "BUDGET", "PROTECT"), 1),
+    | dict.fromkeys(("VERIFY", "ACCEPT", "NETWORKS", "BUDGET", "PROTECT", "BEHAVIOUR", "ENCODE"), 1),
     "rules": {"RULES": 0, "GATE": 0, "BEGIN": 0, "END": 0, "RULE": 1, "OTHERWISE": 1, "REQUIRE": 1, "QUARANTINE": 1}
     | dict.fromkeys(("WHEN", "SCORE", "SELECT"), 2),
 }

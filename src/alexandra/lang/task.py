@@ -33,6 +33,7 @@ from alexandra.lang.task_parts import (
     check_name,
 )
 from alexandra.lang.task_spec import MetricRef, Task
+from alexandra.lang.task_steps import Behaviour, TargetEncoding
 from alexandra.metrics import METRICS
 
 MARK = "\ue000"  # stands for every character of a network written in place; task.lark knows it
@@ -238,6 +239,46 @@ class TaskReader(Reader):
         memory = int(given["memory"]) if "memory" in given else None
         return self.made(tree, lambda: Budget(given.get("time"), memory))
 
+    def behaviour(self, tree: Tree) -> Behaviour:
+        columns, several, days = ("entity", "time", "amount"), ("distinct", "latest"), ("windows", "ahead")
+        params: dict[str, tuple[Tree, Any]] = {}
+        for item in tree.children:
+            self._param(item, (*columns, "cutoff", *days, *several), "BEHAVIOUR", params)
+        given: dict[str, Any] = {"entity": "", "time": "", "cutoff": ""}
+        for name, (item, _) in params.items():
+            parts = item.children if item.data == "list" else [item]
+            if name in days:
+                lengths = tuple(self._days(name, part) for part in parts)
+                if name == "ahead" and len(lengths) != 1:
+                    raise self.fail(item, f"ahead is one duration, got {self._quoted(item)}", "write ahead=90d")
+                given[name] = lengths if name == "windows" else lengths[0]
+                continue
+            wrong = next((part for part in parts if part.data != "label"), None)
+            if wrong is not None or (item.data == "list" and name not in several):
+                what = "a text" if name == "cutoff" else "a column"
+                usage = 'write cutoff="2023-10-01"' if name == "cutoff" else ""
+                raise self.fail(wrong or item, f"{name} is {what}, got {self._quoted(wrong or item)}", usage)
+            labels = tuple(self.label(part) for part in parts)
+            given[name] = labels if name in several else labels[0]
+        return self.made(tree, lambda: Behaviour(**given))
+
+    def _days(self, name: str, item: Tree) -> int:
+        value = self._literal_number(item)
+        if value is None or value.unit != "s" or value.value % 86_400:
+            raise self.fail(item, f"{name} counts whole days, got {self._quoted(item)}", f"write {name}=90d")
+        return int(value.value) // 86_400
+
+    def encode(self, tree: Tree) -> TargetEncoding:
+        params: dict[str, tuple[Tree, Any]] = {}
+        columns = tuple(self.label(item) for item in tree.children if item.data == "label")
+        for item in (item for item in tree.children if item.data == "param"):
+            self._param(item, ("prior", "folds"), "ENCODE", params)
+        for name, (item, value) in params.items():
+            if isinstance(value, bool) or not isinstance(value, int if name == "folds" else int | float):
+                raise self.fail(item, f"{name} is a number, got {self._quoted(item)}", f"write {name}=20")
+        given = {name: value for name, (_, value) in params.items()}
+        return self.made(tree, lambda: TargetEncoding(columns, **given))
+
     # ------------------------------------------------------------ parameters
 
     def _param(
@@ -331,4 +372,6 @@ _STATEMENTS: dict[str, Callable[[TaskReader, Any], Any]] = {
     "networks": TaskReader.networks,
     "budget": TaskReader.budget,
     "protect": TaskReader.names,
+    "behaviour": TaskReader.behaviour,
+    "encode": TaskReader.encode,
 }

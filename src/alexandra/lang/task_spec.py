@@ -28,6 +28,7 @@ from alexandra.lang.task_parts import (
     check_name,
     repeated,
 )
+from alexandra.lang.task_steps import Behaviour, TargetEncoding
 
 MetricRef = Fact
 
@@ -62,6 +63,8 @@ class Task:
     networks: tuple[Network, ...] = ()
     budget: Budget = Budget()
     protect: tuple[str, ...] = ()
+    behaviour: Behaviour | None = None
+    encode: TargetEncoding | None = None
     folder: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +73,8 @@ class Task:
         for what, value in (("task", self.name), *(("tag", tag) for tag in self.tags)):
             check_name(what, value)
         if self.data.kind == "curriculum":
-            bare = not (self.target or self.drop or self.positive)
-            check(bare, "a curriculum has no columns", "leave out TARGET, POSITIVE and DROP")
+            bare = not (self.target or self.drop or self.positive or self.behaviour or self.encode)
+            check(bare, "a curriculum has no columns", "leave out TARGET, POSITIVE, DROP, BEHAVIOUR and ENCODE")
         else:
             check(bool(self.target), "a task needs its TARGET column", "write TARGET and the column to predict")
             check(self.target not in self.drop, f"the target {self.target!r} stands in DROP")
@@ -79,9 +82,17 @@ class Task:
             twice = repeated(values)
             check(twice is None, f"{what} names {twice!r} twice")
             check(all(values), f"{what} holds an empty name")
+        self._check_steps()
         if self.metric is not None:
             check_metric(self.metric)
             object.__setattr__(self, "metric", canonical(self.metric.name, self.metric.kwargs))
+
+    def _check_steps(self) -> None:
+        if self.behaviour is not None:
+            self.behaviour.check_target(self.target)
+        for name in self.encode.columns if self.encode is not None else ():
+            check(name != self.target, f"ENCODE names the target {name!r}")
+            check(name not in self.drop, f"ENCODE names {name!r}, which stands in DROP")
 
     @classmethod
     def of(cls, data: object, target: str = "", name: str = "") -> Task:
@@ -111,6 +122,8 @@ class Task:
             f"ABOUT {quote(self.about)}" if self.about else "",
             f"TAGS {', '.join(self.tags)}" if self.tags else "",
             *joined([f"DATA {self.data.text()}", *filter(None, columns)]),
+            self.behaviour.text() if self.behaviour else "",
+            self.encode.text() if self.encode else "",
             self.split.text(),
             f"METRIC {text(self.metric)}" if self.metric else "",
             f"VERIFY {', '.join(ref.text() for ref in self.verify)}" if self.verify else "",
@@ -184,6 +197,7 @@ def _with_gaps(verify: tuple[VerifierRef, ...], gaps: tuple[Gap, ...]) -> tuple[
 
 
 __all__ = [
+    "Behaviour",
     "Budget",
     "DataSource",
     "FamilyRef",
@@ -191,6 +205,7 @@ __all__ = [
     "Network",
     "NetworkRef",
     "Split",
+    "TargetEncoding",
     "Task",
     "VerifierRef",
     "resolved",

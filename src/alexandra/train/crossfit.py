@@ -19,6 +19,7 @@ import numpy as np
 
 from alexandra.backends.bind import bind
 from alexandra.data.encoder import Encoder
+from alexandra.data.target_means import encode_target
 from alexandra.errors import StorageError, TaskError
 from alexandra.ir.check import bind_sizes
 from alexandra.ir.graph import AUTO, Graph
@@ -189,7 +190,8 @@ def train_specialist(
     epochs: int = 0,
 ) -> tuple[Specialist, History]:
     """Train one candidate on rows[0], stopping on rows[1] (none: exactly `epochs` epochs)."""
-    x = [encoder.transform(data.table.take(part)) for part in rows]
+    train_rows, valid_rows = (data.table.take(part) for part in rows)
+    x = [encoder.transform_training(train_rows, data.encoding_target[rows[0]]), encoder.transform(valid_rows)]
     graph = fit_graph(candidate.graph, x[0].shape[1], len(data.target.classes))
     y = shaped(graph, data.y)
     name = graph.inputs[0].name
@@ -205,7 +207,11 @@ def train_specialist(
 
 def encode(data: Prepared, rows: np.ndarray) -> Encoder:
     """The encoder of a table's features, fitted on `rows`."""
-    return Encoder.fit(data.table.take(rows), data.features)
+    table, settings = data.table.take(rows), data.task.encode
+    if settings is None:
+        return Encoder.fit(table, data.features)
+    seed = derive(data.task.split.seed, "encode").integer()
+    return Encoder.fit_means(table, data.features, data.encoding_target[rows], settings, seed)
 
 
 def finish(data: Prepared, candidate: Candidate, epochs: int, settings: Settings) -> Specialist:
@@ -234,9 +240,14 @@ def _baseline_job(data: Prepared, part: Part, baseline: Baseline, settings: Sett
         classes = len(data.target.classes)
         rows = np.concatenate([part.train, part.valid])
         y = data.y if classes else data.target.decode(data.y)
-        fitted = baseline.fit(data.table.take(rows), data.features, y[rows], classes, settings.seed)
-        valid = fitted.predict_raw(data.table.take(part.valid))
-        test = fitted.predict_raw(data.table.take(part.test))
+        table, valid_rows, test_rows = (data.table.take(index) for index in (rows, part.valid, part.test))
+        features = data.features
+        if data.task.encode is not None:
+            table, means = encode_target(table.select(features), data.encoding_target[rows], data.task.encode)
+            valid_rows, test_rows = (means.transform(one.select(features)) for one in (valid_rows, test_rows))
+            features = list(table.names)
+        fitted = baseline.fit(table, features, y[rows], classes, settings.seed)
+        valid, test = fitted.predict_raw(valid_rows), fitted.predict_raw(test_rows)
         none = np.zeros(0)
         return Fit(baseline.name, part.name, valid, test, 0, 0, none, none, fitted.parameters, time.monotonic() - began)
 

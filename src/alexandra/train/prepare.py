@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from alexandra.data import readers
+from alexandra.data.behaviour import task_rows
 from alexandra.data.profile import Profile, profile, strongest_words
 from alexandra.data.target import TargetEncoder
 from alexandra.errors import TaskError
@@ -60,6 +61,14 @@ class Prepared:
         return bool(self.target.classes)
 
     @property
+    def encoding_target(self) -> np.ndarray:
+        """What ENCODE takes means of, float64: the positive class [rows], each class [rows, k], or the values."""
+        k = len(self.target.classes)
+        if k > 2:
+            return np.asarray(np.eye(k)[self.y])
+        return (self.y == self.target.positive).astype(np.float64) if k else self.y
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What reading and profiling decided, in words."""
         first = self.parts[0]
@@ -74,15 +83,17 @@ class Prepared:
 
 
 def load_table(task: Task, folder: Path) -> Table:
-    """The task's data; paths are relative to `folder`, the task file's."""
-    return readers.read(task.data, folder)
+    """The task's rows, made from events where it says BEHAVIOUR; paths are relative to `folder`, the task file's."""
+    table = readers.read(task.data, folder)
+    return task_rows(table, task.behaviour, task.target) if task.behaviour else table
 
 
 def prepare(task: Task, table: Table, *, keep_leaks: bool = False) -> Prepared:
     """Check and divide the data of `task`; DataError or TaskError says what is wrong and the way out."""
-    for name in task.drop:
+    for name in (*task.drop, *(task.encode.columns if task.encode else ())):
         table[name]
-    report = profile(table.drop(task.drop), task.target, task.split.seed)
+    unread = (*task.drop, *([task.behaviour.entity] if task.behaviour else []))
+    report = profile(table.drop(unread), task.target, task.split.seed)
     if report.leaks and not keep_leaks:
         first = report.leaks[0]
         raise TaskError(
@@ -97,7 +108,8 @@ def prepare(task: Task, table: Table, *, keep_leaks: bool = False) -> Prepared:
     if len(target.classes) == 2:
         task = replace(task, positive=target.classes[target.positive])
     metric = _metric(task, len(target.classes))
-    features = [name for name in report.features if name in table.names]
+    encoded = task.encode.columns if task.encode else ()
+    features = [name for name in table.names if name in report.features or name in encoded]
     if not features:
         raise TaskError(
             "no feature column is left",
