@@ -118,6 +118,22 @@ def test_the_same_bytes_for_any_number_of_workers_and_a_second_run_does_nothing(
     assert run(place, "run.workers=2", "work=other.work")["corpus"] == first
 
 
+def test_one_file_is_shared_by_workers_and_the_cuts_change_nothing(place: Path) -> None:
+    """Ids, quarantine, losses, tokenizer and shards, also with a tokenizer that sees only the first texts."""
+    limit = "tokenizer.characters=9000"
+    first = run(place, limit)
+    whole = data.inspect(place / "recipe.toml", (limit,), samples=9)
+    for size in (200, 4000, 15_000):
+        overrides = (limit, f"run.part_bytes={size}", f"work=cut{size}.work", "run.workers=2")
+        again = run(place, *overrides)
+        same = ("corpus", "losses", "totals", "by_source", "deduplication", "documents")
+        assert {key: again[key] for key in same} == {key: first[key] for key in same}
+        seen = data.inspect(place / "recipe.toml", overrides, samples=9)
+        assert seen.quarantined == whole.quarantined
+    assert len(list((place / "cut4000.work/units").iterdir())) > 10
+    assert len(list((place / "corpus.work/units").iterdir())) == 2
+
+
 def test_a_changed_recipe_repeats_what_changed_and_replaces_the_shards(place: Path) -> None:
     run(place)
     units = set((place / "corpus.work/units").iterdir())
@@ -218,7 +234,9 @@ def survivors(mark: str) -> list[int]:
 
 
 def kill_rounds(place: Path, kills: int, seed: int) -> None:
-    """Kill runs at random moments, finish, compare: every shard's name carries its hash."""
+    """Kill runs at random moments, finish, compare: every shard's name carries its hash. Files are cut into parts."""
+    with (place / "recipe.toml").open("a") as recipe:
+        recipe.write("[run]\npart_bytes = 6000\n")
     environment = {**os.environ, MARK: f"{os.getpid()}-{seed}"}
     began = time.monotonic()
     subprocess.run(command(place), check=True, capture_output=True, env=environment)

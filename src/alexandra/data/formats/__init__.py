@@ -14,12 +14,13 @@ from alexandra.data.flow import Record
 from alexandra.data.formats.books import read_epub, read_latex, read_pdf
 from alexandra.data.formats.columnar import read_arrow, read_parquet
 from alexandra.data.formats.lines import read_csv, read_html, read_jsonl, read_markdown, read_text
-from alexandra.data.formats.options import ReadOptions
+from alexandra.data.formats.options import Part, ReadOptions
+from alexandra.data.formats.parts import cuts
 from alexandra.data.formats.repositories import read_code, read_repository, repository_files
 from alexandra.data.formats.warc import read_warc
 from alexandra.errors import DataError, suggest
 
-__all__ = ["FORMATS", "Format", "ReadOptions", "files_of", "format_of", "read_file"]
+__all__ = ["FORMATS", "Format", "Part", "ReadOptions", "cuts", "files_of", "format_of", "read_file"]
 
 Reader = Callable[[Path, ReadOptions], Iterator[Record]]
 PACKED = (".gz", ".zst")

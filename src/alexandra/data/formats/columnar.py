@@ -33,20 +33,32 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[Record]:
     except (arrow.ArrowException, OSError) as error:
         yield Broken(path.name, "file", f"not Parquet: {str(error)[:120]}")
         return
-    row = 0
+    row, part = options.part.records, options.part
     with file:
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
+        for group in range(part.start, file.num_row_groups if part.end is None else part.end):
+            first, row = row, row + file.metadata.row_group(group).num_rows
             if file.metadata.row_group(group).total_byte_size > 64 * max(options.max_record_bytes, 1 << 26):
                 yield Broken(path.name, f"row group {group}", "row group too large: a compression bomb")
-                row += rows
                 continue
             try:
                 for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
-                    yield from _rows(batch, path.name, row, options)
-                    row += batch.num_rows
+                    yield from _rows(batch, path.name, first, options)
+                    first += batch.num_rows
             except (arrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
                 yield Broken(path.name, f"row group {group}", f"damaged row group: {str(error)[:120]}")
+
+
+def row_groups(path: Path) -> list[tuple[int, int]]:
+    """(bytes, rows) of each row group; empty when the file is not Parquet."""
+    arrow = _arrow()
+    import pyarrow.parquet
+
+    try:
+        about = pyarrow.parquet.read_metadata(path)
+    except (arrow.ArrowException, OSError):
+        return []
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    return [(int(group.total_byte_size), int(group.num_rows)) for group in groups]
 
 
 def read_arrow(path: Path, options: ReadOptions) -> Iterator[Record]:

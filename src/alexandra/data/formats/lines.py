@@ -24,7 +24,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record]:
     """One JSON object a line. A line without the text field is quarantined; blank lines are not records."""
     name = path.name
     try:
-        for number, line in lines(path, options.max_record_bytes):
+        for number, line in lines(path, options.max_record_bytes, options.part):
             position = f"line {number}"
             if line is None:
                 yield Broken(name, position, f"record too long: more than {options.max_record_bytes} bytes")
@@ -153,7 +153,7 @@ def read_text(path: Path, options: ReadOptions) -> Iterator[Record]:
 
 def _by_line(path: Path, options: ReadOptions) -> Iterator[Record]:
     try:
-        for number, line in lines(path, options.max_record_bytes):
+        for number, line in lines(path, options.max_record_bytes, options.part):
             if line is None:
                 yield Broken(
                     path.name, f"line {number}", f"record too long: more than {options.max_record_bytes} bytes"

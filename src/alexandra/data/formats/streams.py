@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from alexandra.data.formats.options import Part
 from alexandra.errors import missing_extra
 
 BLOCK = 1 << 18
@@ -34,9 +35,12 @@ def zstandard() -> Any:
     return module
 
 
-def blocks(path: Path) -> Iterator[bytes]:
+def blocks(path: Path, part: Part | None = None) -> Iterator[bytes]:
     """Unpacked blocks, by the magic number rather than by the name; StreamProblem where the stream breaks or passes
-    its limit, after everything before that."""
+    its limit, after everything before that. A part is one of a file that is not packed."""
+    if part is not None and part != Part():
+        yield from _between(path, part)
+        return
     limit = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
     total = 0
     with path.open("rb") as raw:
@@ -46,6 +50,15 @@ def blocks(path: Path) -> Iterator[bytes]:
             total += len(block)
             if total > limit:
                 raise StreamProblem(f"unpacks to more than {limit} bytes: a compression bomb")
+            yield block
+
+
+def _between(path: Path, part: Part) -> Iterator[bytes]:
+    with path.open("rb") as raw:
+        raw.seek(part.start)
+        left = (path.stat().st_size if part.end is None else part.end) - part.start
+        while left > 0 and (block := raw.read(min(BLOCK, left))):
+            left -= len(block)
             yield block
 
 
@@ -92,10 +105,10 @@ def read_all(path: Path, max_bytes: int) -> bytes:
     return out.getvalue()
 
 
-def lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+def lines(path: Path, max_bytes: int, part: Part | None = None) -> Iterator[tuple[int, bytes | None]]:
     """(line number from 1, line without its end), None for a line over `max_bytes`; StreamProblem as in `blocks`."""
-    number, pending, size = 1, [], 0
-    for block in blocks(path):
+    number, pending, size = 1 + (part.records if part else 0), [], 0
+    for block in blocks(path, part):
         start = 0
         while (end := block.find(b"\n", start)) >= 0:
             size += end - start

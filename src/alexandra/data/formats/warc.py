@@ -26,31 +26,43 @@ _WINDOW = 1 << 18
 
 def read_warc(path: Path, options: ReadOptions) -> Iterator[Record]:
     """The records of a .warc or .warc.gz file in their order."""
+    for offset, found in _pieces(path, options):
+        if isinstance(found, str):
+            yield Broken(path.name, f"byte {offset}", found)
+        else:
+            yield from _records(found, path.name, offset, options)
+
+
+def record_offsets(path: Path, options: ReadOptions) -> Iterator[int]:
+    """Where the reader finds a record, a gzip member or damage: what it yields from there on does not depend on what
+    stands before."""
+    for offset, _ in _pieces(path, options):
+        yield offset
+
+
+def _pieces(path: Path, options: ReadOptions) -> Iterator[tuple[int, bytes | str]]:
+    """(offset, bytes of a record or of an unpacked member), or (offset, what is wrong there), of the wanted part."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP[:2]
-    parts = _members(path, options.max_record_bytes) if packed else _plain_records(path, options.max_record_bytes)
-    for offset, part in parts:
-        if isinstance(part, str):
-            yield Broken(path.name, f"byte {offset}", part)
-        else:
-            yield from _records(part, path.name, offset, options)
+    end = path.stat().st_size if options.part.end is None else options.part.end
+    return (_members if packed else _plain_records)(path, options.max_record_bytes, options.part.start, end)
 
 
-def _members(path: Path, limit: int) -> Iterator[tuple[int, bytes | str]]:
-    """(offset, unpacked member) or (offset, what is wrong with it)."""
+def _members(path: Path, limit: int, start: int, end: int) -> Iterator[tuple[int, bytes | str]]:
     with path.open("rb") as file:
-        packed = _Packed(file)
-        while packed.more_if_empty():
+        packed = _Packed(file, start)
+        while packed.base < end and packed.more_if_empty():
             yield packed.base, packed.member(limit)
 
 
 class _Packed:
     """The gzip members of a file; `base` is where the next one begins."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], start: int) -> None:
+        file.seek(start)
         self.file = file
         self.buffer = b""
-        self.base = 0
+        self.base = start
 
     def more(self) -> bool:
         block = self.file.read(_WINDOW)
@@ -62,14 +74,19 @@ class _Packed:
 
     def member(self, limit: int) -> bytes | str:
         """The member at `base`, or what is wrong with it; then stands at the next one that can be found."""
-        if not self.buffer.startswith(GZIP) and not (len(self.buffer) < 3 and self.more()):
+        while len(self.buffer) < len(GZIP) and self.more():
+            pass
+        if not self.buffer.startswith(GZIP):
             self._to_next()
             return "damaged stream: no gzip member here"
         engine = zlib.decompressobj(31)
         out: list[bytes] = []
         fed = size = 0
         while not engine.eof:
-            if fed >= len(self.buffer) and not self.more():
+            # Pieces are counted from the member's begin: what is said of damage does not depend on what stands before.
+            while len(self.buffer) - fed < _WINDOW and self.more():
+                pass
+            if fed >= len(self.buffer):
                 self._to_next()
                 return "truncated record"
             piece = self.buffer[fed : fed + _WINDOW]
@@ -100,18 +117,20 @@ class _Packed:
         self._skip(found)
 
 
-def _plain_records(path: Path, limit: int) -> Iterator[tuple[int, bytes | str]]:
+def _plain_records(path: Path, limit: int, start: int, end_offset: int) -> Iterator[tuple[int, bytes | str]]:
     """The same for an unpacked file: cut by the declared lengths, and after damage at the next version line."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        offset = 0
-        while offset < size:
+        offset = start
+        while offset < end_offset:
             file.seek(offset)
             head = file.read(1 << 16)
             if not head.strip(b"\r\n\0 \t"):
                 return
             lead = len(head) - len(head.lstrip(b"\r\n"))
             offset, head = offset + lead, head[lead:]
+            if offset >= end_offset:
+                return
             end = head.find(b"\r\n\r\n")
             length = _declared_length(head[:end]) if end >= 0 and head.startswith(b"WARC/1.") else -1
             whole = end + 4 + length

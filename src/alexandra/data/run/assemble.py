@@ -25,24 +25,24 @@ SAMPLE_FILES = 4096
 
 def make_tokenizer(
     settings: TokenizerSettings,
-    units: Sequence[tuple[Path, Path]],
+    files: Sequence[Sequence[tuple[Path, Path]]],
     paragraphs: Paragraphs | None,
     final: Path,
     seed: int,
 ) -> None:
-    """Publish a tokenizer folder, trained on the kept documents of (unit, drops), units in a shuffled order."""
+    """Publish a tokenizer folder, trained on kept documents: `files` in a shuffled order, each its (unit, drops)."""
     if final.is_dir():
         return
 
     def texts() -> Iterator[str]:
-        for number in derive(seed, "tokenizer").permutation(len(units)).tolist():
-            unit, drops = units[number]
-            for document in kept_documents(unit, drops, paragraphs):
-                yield document.text
+        for number in derive(seed, "tokenizer").permutation(len(files)).tolist():
+            for unit, drops in files[number]:
+                for document in kept_documents(unit, drops, paragraphs):
+                    yield document.text
 
-    files = folder_files(train(texts(), settings), settings.end)
+    made = folder_files(train(texts(), settings), settings.end)
     with new_folder(final) as folder:
-        for name, data in files.items():
+        for name, data in made.items():
             (folder / name).write_bytes(data)
 
 

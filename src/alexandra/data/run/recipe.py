@@ -84,12 +84,15 @@ class Shards(Config):
 
 
 class Run(Config):
-    """workers: processes on this machine; place: "local" or "ray"; memory: what global stages may take, in bytes."""
+    """workers: processes on this machine; place: "local" or "ray"; memory: what global stages may take, in bytes;
+    part_bytes: a larger file is cut, where its format can be, into parts of this size that workers share.
+    """
 
     workers: int = 1
     place: str = "local"
     memory: int = 1 << 30
     file_seconds: float = 0.0
+    part_bytes: int = Field(default=64 << 20, ge=1)
 
 
 class Recipe(Config):

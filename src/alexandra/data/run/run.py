@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alexandra import storage, workers
 from alexandra.data.filters.ngrams import NgramModel
 from alexandra.data.flow import Ledger
-from alexandra.data.formats import files_of
+from alexandra.data.formats import Part, ReadOptions, cuts, files_of, format_of
 from alexandra.data.run.assemble import Tokenised, make_tokenizer, publish_corpus, write_shards
 from alexandra.data.run.deduplicate import add_to_index, deduplicate
 from alexandra.data.run.folders import locked, open_array, sweep
@@ -121,20 +121,40 @@ class Runner:
         return self.recipe.model_copy(update={"steps": tuple(rows)})
 
     def _plan(self, prepared: Recipe) -> list[Unit]:
-        """One unit for each file, named by the file's content and by all that shapes its documents."""
+        """A unit for each part of a large file and for each group of small ones, named by the files' content and by all
+        that shapes their documents.
+        """
         body = prepared.model_dump(mode="json")
         steps = [{**row, "model": Path(row["model"]).name} if row.get("model") else row for row in body["steps"]]
-        units = []
+        units: list[Unit] = []
+        groups = 0
         for number, source in enumerate(prepared.sources):
             about = {key: value for key, value in body["sources"][number].items() if key != "files"}
             files = files_of(source.files, self.place, source.format)
             base = Path(os.path.commonpath([path.parent for path in files]))
+            shape = [VERSION, about, steps, body["exact"], body["paragraphs"], body["minhash"]]
             for group in _groups(files):
-                names = tuple(path.relative_to(base).as_posix() for path in group)
-                shape = [VERSION, about, steps, body["exact"], body["paragraphs"], body["minhash"]]
-                key = key_of(*shape, list(names), [_stamp(path) for path in group])
-                units.append(Unit(number, tuple(map(str, group)), names, str(self.work / "units" / key)))
+                groups += 1
+                for share in _shares(group, self.recipe.run.part_bytes):
+                    names = tuple(path.relative_to(base).as_posix() for path in share)
+                    stamps = [_stamp(path) for path in share]
+                    for part in self._parts(share, stamps, source.format, source.options()):
+                        cut = [asdict(part)] if part != Part() else []
+                        folder = str(self.work / "units" / key_of(*shape, list(names), stamps, *cut))
+                        units.append(Unit(number, tuple(map(str, share)), names, folder, part, groups))
         return units
+
+    def _parts(self, share: list[Path], stamps: list[Any], kind: str, options: ReadOptions) -> list[Part]:
+        """The parts of a file that stands alone; found once, and kept in the work folder."""
+        path, part_bytes = share[0], self.recipe.run.part_bytes
+        if not _is_large(path, part_bytes):
+            return [Part()]
+        kind = kind or format_of(path)
+        name = key_of(VERSION, stamps, kind, options.split, options.max_record_bytes, part_bytes)
+        kept = self.work / "cuts" / f"{name}.json"
+        if not kept.exists():
+            storage.publish_json(kept, [asdict(part) for part in cuts(path, kind, options, part_bytes)])
+        return [Part(**body) for body in storage.read_json(kept)]
 
     def _each(self, function: Callable[[Any], Any], tasks: list[Any], stage: str, total: int) -> None:
         """Run `function` over tasks whose results are folders; a task that fails stops the run with its name."""
@@ -181,6 +201,13 @@ class Runner:
         lost = sum(outcome.losses.values())
         assert outcome.totals["records"] == outcome.documents + lost, "a document was lost without a name"
 
+    def _by_file(self, pairs: list[tuple[Path, Path]]) -> list[list[tuple[Path, Path]]]:
+        """What belongs to the units, together what one group is cut into: the tokenizer does not see the cuts."""
+        out: dict[int, list[tuple[Path, Path]]] = {}
+        for unit, pair in zip(self.units, pairs, strict=True):
+            out.setdefault(unit.group, []).append(pair)
+        return list(out.values())
+
     def _tokens(self, folders: list[Path], drops: Path, key: str) -> dict[str, Any]:
         settings, paragraphs = self.recipe.tokenizer, self.recipe.paragraphs
         assert settings is not None
@@ -194,7 +221,7 @@ class Runner:
             )
             end = settings.end
             self.progress("tokenizer", 0, 1)
-            make_tokenizer(settings, pairs, paragraphs, tokenizer, self.recipe.seed)
+            make_tokenizer(settings, self._by_file(pairs), paragraphs, tokenizer, self.recipe.seed)
             self.progress("tokenizer", 1, 1)
         encoder = Encoder.from_folder(tokenizer, end)
         stamp = storage.content_hash(storage.read_bytes(tokenizer / "tokenizer.json"))
@@ -232,6 +259,23 @@ def _groups(files: list[Path]) -> Iterator[list[Path]]:
         size += more
     if group:
         yield group
+
+
+def _shares(group: list[Path], part_bytes: int) -> Iterator[list[Path]]:
+    """A group in its order, each file of more than `part_bytes` by itself."""
+    share: list[Path] = []
+    for path in group:
+        if _is_large(path, part_bytes):
+            yield from [share, [path]] if share else [[path]]
+            share = []
+        else:
+            share.append(path)
+    if share:
+        yield share
+
+
+def _is_large(path: Path, part_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size > part_bytes
 
 
 def _stamp(path: Path) -> Any:

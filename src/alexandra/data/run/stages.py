@@ -18,7 +18,7 @@ from alexandra.data.dedup.exact import digests
 from alexandra.data.dedup.paragraphs import Paragraphs, paragraph_hashes, without
 from alexandra.data.dedup.shingles import sign
 from alexandra.data.flow import Broken, Ledger, Record, Step, flow
-from alexandra.data.formats import read_file
+from alexandra.data.formats import Part, read_file
 from alexandra.data.run.folders import ArrayWriter, DocumentWriter, new_folder, open_array, read_documents
 from alexandra.data.run.recipe import Recipe, Source
 from alexandra.data.steps import build_steps
@@ -30,12 +30,16 @@ BATCH_DOCUMENTS, BATCH_CHARACTERS = 512, 4 << 20
 
 @dataclass(frozen=True)
 class Unit:
-    """Some files of one source; `names` is what their documents' ids call them, `folder` where the documents go."""
+    """Some files of one source, or a part of one; `names` is what their documents' ids call them, `folder` where the
+    documents go. `group` numbers what is one for the tokenizer, however it is cut.
+    """
 
     source: int
     files: tuple[str, ...]
     names: tuple[str, ...]
     folder: str
+    part: Part = Part()
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def read_unit(task: ReadTask) -> str:
 
 def _records(unit: Unit, source: Source) -> Iterator[Record]:
     """The records of all files, their ids made unique by the files' names within the source."""
-    options = source.options()
+    options = replace(source.options(), part=unit.part)
     for file, name in zip(unit.files, unit.names, strict=True):
         short, full = f"{source.name}/{Path(file).name}", f"{source.name}/{name}"
         for record in read_file(Path(file), options, source.format):
