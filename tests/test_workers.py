@@ -25,16 +25,16 @@ def square(x):
 
 def act(what):
     if what == "hang":
-        time.sleep(60)
+        time.sleep(600)
     if what == "exit":
         os._exit(3)
     if what == "lambda":
         return lambda: 1
     if isinstance(what, tuple):  # start a child that outlives us, and hang
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         with open(what[0], "w") as file:
             file.write(f"{os.getpid()} {child.pid}")
-        time.sleep(60)
+        time.sleep(600)
     return what
 """
 
@@ -58,8 +58,8 @@ def pool() -> Iterator[Pool]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended within two seconds (a zombie has)."""
-    for _ in range(40):
+    """Whether a process has ended within a minute (a zombie has)."""
+    for _ in range(1200):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
                 return True
@@ -89,11 +89,11 @@ def test_an_exception_names_its_item_and_carries_its_traceback(pool: Pool, jobs:
 def test_what_is_overdue_is_killed_and_the_others_are_answered(pool: Pool, jobs: object) -> None:
     pool.map(jobs.act, ["warm", "warm"])  # type: ignore[attr-defined]
     began = time.monotonic()
-    results = pool.map(jobs.act, ["a", "hang", "b", "c"], timeout_seconds=1.0)  # type: ignore[attr-defined]
-    assert time.monotonic() - began < 30
+    results = pool.map(jobs.act, ["a", "hang", "b", "c"], timeout_seconds=3.0)  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 60
     assert [result.value for result in results] == ["a", None, "b", "c"]
     failure = results[1].failure
-    assert failure is not None and (failure.kind, failure.message) == ("timeout", "no answer within 1 s: killed")
+    assert failure is not None and (failure.kind, failure.message) == ("timeout", "no answer within 3 s: killed")
     assert values(pool.map(jobs.square, [4])) == [16]  # type: ignore[attr-defined]
 
 

@@ -256,9 +256,10 @@ def test_any_numbers_give_finite_features_that_grow_with_the_value(values: list[
     assert (np.diff(scores) >= 0).all()
 
 
-def test_fifty_thousand_rows_take_well_under_a_second() -> None:
+def test_fifty_thousand_rows_are_encoded_by_columns_not_by_rows() -> None:
+    """A quarter of a second of processor time; a loop over rows takes minutes."""
     table = mixed(48_000).drop(["note"])
     wide = Table({f"{name}{i}": col for i in range(2) for name, col in table.columns.items()}, "wide")
-    began = time.perf_counter()
+    began = time.process_time()
     Encoder.fit(wide, wide.names).transform(wide)
-    assert time.perf_counter() - began < 3.0
+    assert time.process_time() - began < 15.0

@@ -130,12 +130,16 @@ def test_a_registered_model_is_measured_again_on_what_it_has_not_learnt_from(sol
     assert echo.metrics["exact"].value < 0.05
 
 
-def test_solving_the_written_task_again_trains_nothing_and_gives_the_same_bytes(solved: tuple[Solution, Path]) -> None:
+def test_solving_the_written_task_again_trains_nothing_and_gives_the_same_bytes(
+    solved: tuple[Solution, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     solution, folder = solved
-    again = operations.solve(
-        solution.folder / "task.task", registry=folder / "registry", runs=folder / "runs", threads=2
-    )
-    assert again.folder == solution.folder and again.seconds < solution.seconds
+    with monkeypatch.context() as untrained:
+        untrained.delattr(curriculum_task, "fit_loop")
+        again = operations.solve(
+            solution.folder / "task.task", registry=folder / "registry", runs=folder / "runs", threads=2
+        )
+    assert again.folder == solution.folder
     assert dict(again.winner.version.blobs) == dict(solution.winner.version.blobs)  # type: ignore[union-attr]
     (solution.folder / "fits/digits-3x128.weights.safetensors").unlink()
     kind = kinds.kind_of(solution.task)

@@ -122,4 +122,4 @@ def test_a_claim_that_hangs_costs_only_itself() -> None:
         began = time.monotonic()
         verdicts = judges.ask(tool, [easy[0], hard, easy[1]])
     assert verdicts[0].score == verdicts[2].score == 1.0
-    assert verdicts[1].score is None and time.monotonic() - began < 30
+    assert verdicts[1].score is None and time.monotonic() - began < 120

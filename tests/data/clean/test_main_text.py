@@ -90,4 +90,4 @@ BAIT = {
 def test_bait_is_read_in_linear_time(name: str) -> None:
     began = time.process_time()
     main_text(BAIT[name])
-    assert time.process_time() - began < 5.0 + 2e-6 * len(BAIT[name])
+    assert time.process_time() - began < 13.0 + 2e-6 * len(BAIT[name])

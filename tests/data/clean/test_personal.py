@@ -74,4 +74,4 @@ def test_bait_costs_no_more_than_text(piece: str) -> None:
     text = piece * (200_000 // len(piece))
     began = time.process_time()
     find_personal(text, KINDS)
-    assert time.process_time() - began < 0.6
+    assert time.process_time() - began < 3.0  # 0.15 s at most when linear; minutes when quadratic

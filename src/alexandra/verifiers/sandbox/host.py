@@ -25,7 +25,7 @@ from typing import Any
 
 from alexandra.errors import VerifierError
 from alexandra.records import EMPTY
-from alexandra.verifiers.sandbox.zygote import HEADER
+from alexandra.verifiers.sandbox.zygote import HEADER, START_SECONDS
 
 GRACE_SECONDS = 2.0
 _CHUNK = 1 << 16
@@ -33,7 +33,7 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Limits:
-    """Wall-clock (and processor) seconds, address space, bytes kept of each output, bytes of files."""
+    """Seconds by the clock (and of the processor) from when the program begins; bytes of memory, outputs and files."""
 
     seconds: float = 2.0
     memory_bytes: int = 512 << 20
@@ -78,7 +78,8 @@ class _Running:
         self.job, self.pipes = job, pipes
         self.data: dict[str, bytearray] = {name: bytearray() for name in pipes.values()}
         self.started = time.monotonic()
-        self.due = self.started + job.limits.seconds + GRACE_SECONDS
+        self.due = self.started + START_SECONDS + GRACE_SECONDS
+        self.begun = False
         self.why = ""
         self.ended = self.started
         self.guard = 0
@@ -155,6 +156,10 @@ class Sandbox:
             kept += part
             if not one.guard and b"\n" in kept:
                 one.guard = int(json.loads(kept.split(b"\n", 1)[0])["guard"])
+            if not one.begun and b'{"begun": true}' in kept:
+                one.begun = True
+                if not one.stopping:
+                    one.due = time.monotonic() + one.job.limits.seconds + GRACE_SECONDS
             return bool(part)
         room = one.job.limits.output_bytes - len(kept)
         kept += part[:room]

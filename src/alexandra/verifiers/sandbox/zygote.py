@@ -33,6 +33,7 @@ FOR_PROGRAMS = (
     "textwrap", "time", "typing", "unicodedata",
 )  # fmt: skip
 HEADER = struct.Struct("<I")
+START_SECONDS = 60.0  # for walls to be made; a program's own time counts from when it begins
 NOBODY = 61337
 WORK = "/work"
 PLACES = ("/mnt", "/media", "/srv", "/tmp")  # one of them gets the new root mounted over it, unseen outside
@@ -162,15 +163,22 @@ def _guard(request: dict[str, Any], fds: list[int], folders: list[str], zygotes:
             os.kill(child, signal.SIGKILL)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, signal.SIGTERM))
+    begun, begins = os.pipe()
     child = os.fork()
     if child == 0:
-        _confined(request, fds, work, folders, layers)
+        os.close(begun)
+        _confined(request, [*fds, begins], work, folders, layers)
+    os.close(begins)
     signal.signal(signal.SIGALRM, end)
     signal.signal(signal.SIGTERM, end)
-    signal.setitimer(signal.ITIMER_REAL, float(request["seconds"]))
+    signal.setitimer(signal.ITIMER_REAL, START_SECONDS)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGTERM))
     for fd in fds[:3] + fds[4:]:
         os.close(fd)
+    os.read(begun, 1)  # ends when the program is about to begin: making its walls is not its time
+    if not why:
+        signal.setitimer(signal.ITIMER_REAL, float(request["seconds"]))
+    os.write(status, json.dumps({"begun": True}).encode() + b"\n")
     _, ended, used = os.wait4(child, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     report = {
@@ -189,7 +197,8 @@ def _confined(request: dict[str, Any], fds: list[int], work: str, folders: list[
     """Never returns: put on every layer, report them, run what was asked."""
     code = 71
     try:
-        status = _own_fds(fds)
+        *fds, begins = fds
+        status, begins = _own_fds(fds, begins)
         os.chdir(work)
         for name, text in request["files"].items():
             with open(os.path.join(work, os.path.basename(name)), "w", encoding="utf-8") as out:
@@ -197,6 +206,7 @@ def _confined(request: dict[str, Any], fds: list[int], work: str, folders: list[
         _confine(request, work, folders, layers)
         os.write(status, json.dumps({"layers": layers}).encode() + b"\n")
         os.close(status)
+        os.close(begins)
         code = _run(request, work)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
@@ -226,18 +236,19 @@ def _exit_as_python_does() -> None:
     atexit._run_exitfuncs()
 
 
-def _own_fds(fds: list[int]) -> int:
-    """0, 1, 2 and the links from 3 on; every other descriptor is closed. Returns the status pipe's new number."""
-    high = [os.dup2(fd, 100 + place, inheritable=True) for place, fd in enumerate(fds)]
+def _own_fds(fds: list[int], begins: int) -> tuple[int, int]:
+    """0, 1, 2 and the links from 3 on; every other one is closed. Returns the new numbers of status and `begins`."""
+    high = [os.dup2(fd, 100 + place, inheritable=True) for place, fd in enumerate([*fds, begins])]
     os.closerange(0, 100)
     for place in (0, 1, 2):
         os.dup2(high[place], place)
-    for place, fd in enumerate(high[4:]):
+    for place, fd in enumerate(high[4:-1]):
         os.dup2(fd, 3 + place)
-    last = 3 + len(high[4:])
+    last = 3 + len(high[4:-1])
     os.dup2(high[3], last)
-    os.closerange(last + 1, 4096)
-    return last
+    os.dup2(high[-1], last + 1)
+    os.closerange(last + 2, 4096)
+    return last, last + 1
 
 
 def _confine(request: dict[str, Any], work: str, folders: list[str], layers: Layers) -> None:
