@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"python", "console", "nureonlang", "tasklang", "rulelang"}
 DATA = {"text", "toml", "json", "csv", "cpp", "make", "ebnf"}
-PAGE_SECONDS = 300
+PAGE_SECONDS = 1800
 
 # Runs in the child: the blocks of one page in order, Python ones in one name space.
 DRIVER = r"""

@@ -43,7 +43,7 @@ def start(registry, who, body, **kwargs):
 def results(processes):
     out = []
     for process in processes:
-        text, _ = process.communicate(timeout=300)
+        text, _ = process.communicate(timeout=1800)
         assert process.returncode == 0
         out.append(json.loads(text.splitlines()[-1]))
     return out
@@ -211,7 +211,7 @@ def test_a_full_disk_is_a_clear_error_and_the_registry_stays_whole(registry, reg
     """A limit on the size of files stands for the full disk; it bites in an object, the log, or the database."""
     register("a")
     command = [sys.executable, "-c", PRELUDE + FULL, str(registry.database.path.parent), "writer", "{}", str(room)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=True)
     count, error = json.loads(done.stdout.splitlines()[-1])
     assert "cannot write" in error or "registry.db" in error
     assert registry.verify() == []
