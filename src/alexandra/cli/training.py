@@ -11,7 +11,7 @@ from alexandra.cli.options import Json, show
 
 
 def train(
-    what: Annotated[str, typer.Argument(help="A recipe (.toml), or pretrain, sft, dpo, orpo, kto, reward, ppo, grpo.")],
+    what: Annotated[str, typer.Argument(help="A recipe (.toml), or a stage such as sft, dpo, grpo.")],
     model: Annotated[str, typer.Option(help="A .nl file, or the folder model of an earlier run.")] = "",
     data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
     reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,

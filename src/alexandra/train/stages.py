@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,8 +21,10 @@ from alexandra.errors import BackendError, StorageError
 from alexandra.storage import publish, tensors_bytes
 from alexandra.train.checkpoint import Checkpoint, Checkpoints
 from alexandra.train.watch import METRICS, Lines, Watcher, read_lines, tell_all
+from alexandra.verifiers.alarm import reward_hacking
 
 Metrics = dict[str, float]
+Records = Mapping[str, Sequence[Mapping[str, Any]]]  # by log of watch.LOGS
 
 
 class Stage(Protocol):
@@ -42,6 +45,13 @@ class Stage(Protocol):
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None: ...
 
 
+@runtime_checkable
+class Recording(Protocol):
+    """A stage that leaves records: its answers ("samples", kept now and then) and "kept", every step's."""
+
+    def records(self) -> Records: ...
+
+
 HIGHER = ("eval_reward", "eval_accuracy")
 LOWER = ("eval_loss",)
 
@@ -52,7 +62,8 @@ class StagePlan:
 
     Without `folder` nothing is written. `resume` goes on from the newest whole checkpoint of the folder; without it a
     folder that holds a run is refused. After `deadline` (time.monotonic()) no step starts. `keep` newest checkpoints
-    stay, and the one with the best measure.
+    stay, and the one with the best measure. With every measure `samples` answers are written down: the stage's own, or
+    what `ask` gives for a step. `on_alarm` says what the alarm for reward hacking does: "warn" or "stop".
     """
 
     steps: int
@@ -63,11 +74,17 @@ class StagePlan:
     resume: bool = False
     deadline: float = math.inf
     settings_hash: str = ""
+    samples: int = 8
+    ask: Callable[[int], Sequence[Mapping[str, Any]]] | None = None
+    on_alarm: str = "warn"
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a run ended: the numbers of its last step, every measure, where it was resumed (0: not) and the best one."""
+    """How a run ended: the numbers of its last step, every measure, where it was resumed (0: not) and the best one.
+
+    `alarm` says since when the reward rises while the independent check falls; empty without.
+    """
 
     steps: int
     last: Metrics
@@ -75,6 +92,7 @@ class StageResult:
     stopped: str
     resumed_at: int = 0
     best_step: int = 0
+    alarm: str = ""
 
 
 def run_stage(stage: Stage, plan: StagePlan, watchers: Sequence[Watcher] = ()) -> StageResult:
@@ -96,6 +114,8 @@ class _Run:
         self.first = self.best_step = self.saved = 0
         self.best = -math.inf
         self.last: Metrics = {}
+        self.alarm = ""
+        self.lines: Lines | None = None
         self.checkpoints = Checkpoints(plan.folder / "checkpoints", plan.keep) if plan.folder else None
         if plan.folder is not None:
             self._open(plan.folder)
@@ -115,8 +135,8 @@ class _Run:
                 )
             self.stage.restore(found.arrays)
             self.first = self.saved = found.step
-        lines = Lines(folder, self.first)
-        self.watchers.insert(0, lines)
+        self.lines = Lines(folder, self.first)
+        self.watchers.insert(0, self.lines)
         self._recall(folder)
 
     def _recall(self, folder: Path) -> None:
@@ -127,6 +147,7 @@ class _Run:
             self.last = {name: value for name, value in numbers.items() if not name.startswith("eval_")}
             if measured := {name: value for name, value in numbers.items() if name.startswith("eval_")}:
                 self._measured(int(line["step"]) + 1, measured)
+        self._look_for_hacking()
 
     def all(self) -> StageResult:
         stopped = "all steps done"
@@ -135,25 +156,57 @@ class _Run:
             if time.monotonic() >= self.plan.deadline:
                 stopped = "time budget"
                 break
+            if self.alarm and self.plan.on_alarm == "stop":
+                stopped = self.alarm
+                break
             self._one(number)
             number += 1
         if self.checkpoints is not None:
             if number > self.saved:
                 self._save(number, best=False)
             self.checkpoints.wait()
-        return StageResult(number, self.last, tuple(self.measures), stopped, self.first, self.best_step)
+        return StageResult(number, self.last, tuple(self.measures), stopped, self.first, self.best_step, self.alarm)
 
     def _one(self, number: int) -> None:
         done = number + 1
         self.last = self._stepped(number)
         numbers, is_best = dict(self.last), False
-        if self._due(done, self.plan.eval_every):
+        is_due = self._due(done, self.plan.eval_every)
+        if is_due:
             measured = self.stage.evaluate()
-            numbers |= measured
             is_best = self._measured(done, measured)
+            if "eval_check" in measured:
+                measured["eval_alarm"] = float(self._look_for_hacking())
+            numbers |= measured
+        self._record(number, is_due)
         tell_all(self.watchers, number, numbers)
         if self.checkpoints is not None and (is_best or self._due(done, self.plan.save_every)):
             self._save(done, best=is_best)
+
+    def _look_for_hacking(self) -> bool:
+        """Whether the alarm rings after the measures so far; says so once."""
+        both = [numbers for _, numbers in self.measures if {"eval_reward", "eval_check"} <= set(numbers)]
+        known = [m for m in both if math.isfinite(m["eval_reward"]) and math.isfinite(m["eval_check"])]
+        found = reward_hacking([m["eval_reward"] for m in known], [m["eval_check"] for m in known])
+        if found.ringing and not self.alarm:
+            warnings.warn(f"reward hacking: {found.reason}", UserWarning, stacklevel=2)
+        self.alarm = f"reward hacking: {found.reason}" if found.ringing else ""
+        return found.ringing
+
+    def _record(self, number: int, is_due: bool) -> None:
+        """Write down what was answered and kept."""
+        if self.lines is None:
+            return
+        records = dict(self.stage.records()) if isinstance(self.stage, Recording) else {}
+        if "kept" in records:
+            self.lines.write("kept", number, records["kept"])
+        if not (is_due and self.plan.samples):
+            return
+        shown = records.get("samples", ())
+        if not shown and self.plan.ask is not None:
+            shown = self.plan.ask(number)
+        spread = shown[:: max(1, len(shown) // self.plan.samples)][: self.plan.samples]
+        self.lines.write("samples", number, spread)
 
     def _due(self, done: int, every: int) -> bool:
         return bool(every) and (done % every == 0 or done == self.plan.steps)

@@ -1,7 +1,8 @@
 """What a run says of itself: JSON lines, TensorBoard, MLflow, Weights & Biases, a progress line.
 
 metrics.jsonl holds a line a step and only what training decides, so that a resumed run writes the bytes of an
-undisturbed one; times go to timing.jsonl. Lines behind the last checkpoint are dropped before a run goes on.
+undisturbed one; times go to timing.jsonl, answers to samples.jsonl and kept.jsonl. Lines behind the last checkpoint are
+dropped before a run goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from alexandra.errors import missing_extra
 from alexandra.storage import publish
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+LOGS = ("samples", "kept")  # files of records beside them: what was answered, what rejection sampling kept
 Numbers = Mapping[str, float]
 
 
@@ -29,11 +31,14 @@ class Watcher(Protocol):
 
 
 class Lines:
-    """metrics.jsonl and timing.jsonl in a run's folder, continued at step `first`."""
+    """metrics.jsonl, timing.jsonl and the records of LOGS in a run's folder, continued at step `first`."""
 
     def __init__(self, folder: Path, first: int = 0) -> None:
+        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, TIMING):
+        for name in (METRICS, TIMING, *(f"{log}.jsonl" for log in LOGS)):
+            if name not in (METRICS, TIMING) and not (folder / name).exists():
+                continue
             kept = [line for line in _whole_lines(folder / name) if line[0] < first]
             publish(folder / name, "".join(text + "\n" for _, text in kept).encode())
         self._metrics = (folder / METRICS).open("a", encoding="utf-8")
@@ -47,6 +52,13 @@ class Lines:
         self._metrics.flush()
         self._timing.write(json.dumps({"step": step, "seconds": seconds}) + "\n")
         self._timing.flush()
+
+    def write(self, log: str, step: int, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add records of a step to a log, one a line."""
+        assert log in LOGS
+        lines = [json.dumps({"step": step, **record}, ensure_ascii=False, allow_nan=False) for record in records]
+        with (self._folder / f"{log}.jsonl").open("a", encoding="utf-8") as file:
+            file.write("".join(line + "\n" for line in lines))
 
     def close(self) -> None:
         self._metrics.close()
@@ -84,8 +96,10 @@ class Report:
         self.total, self.tell = total, tell
 
     def note(self, step: int, numbers: Numbers) -> None:
-        names = ("loss", "reward", "eval_loss", "eval_reward", "eval_accuracy")
+        names = ("loss", "reward", "eval_loss", "eval_reward", "eval_accuracy", "eval_check")
         shown = [f"{name} {numbers[name]:.4g}" for name in names if name in numbers]
+        if numbers.get("eval_alarm"):
+            shown.insert(0, "ALARM: the reward rises while the check falls")
         self.tell("  ".join(shown), step + 1, self.total)
 
     def close(self) -> None:

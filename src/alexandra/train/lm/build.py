@@ -16,6 +16,7 @@ import numpy as np
 from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
 from alexandra.errors import DataError, UsageError, suggest
+from alexandra.objectives.distillation import Distillation
 from alexandra.objectives.policy import GRPO, variant
 from alexandra.objectives.preference import DPO, KTO
 from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Schedule
@@ -24,23 +25,28 @@ from alexandra.storage import content_hash
 from alexandra.train.lm import examples
 from alexandra.train.lm.batch import Row, cut
 from alexandra.train.lm.chat import TEMPLATES, Message, Template, render, render_prompt
+from alexandra.train.lm.distill import Distill, DistillSettings
 from alexandra.train.lm.engines import engine_of
 from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
 from alexandra.train.lm.likelihood import Likelihood, LikelihoodSettings, Pretraining
+from alexandra.train.lm.outputs import EntropicPolicy, Outputs, logits_graph
 from alexandra.train.lm.policy import NetworkPolicy
 from alexandra.train.lm.ppo import PPOSettings, ProximalPolicy
 from alexandra.train.lm.preference_stages import ORPO, Liking, PairRows, Preference, PreferenceSettings
-from alexandra.train.lm.recipe import Recipe
+from alexandra.train.lm.recipe import SAMPLING_STAGES, Recipe
+from alexandra.train.lm.rejection import Rejection, RejectionSettings
 from alexandra.train.lm.rewards import Mix, judge_of
 from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
 from alexandra.train.lm.sampling import Sampling
 from alexandra.train.lm.scores import RewardModel, ScoreModel, score_graph, score_weights
 from alexandra.train.lm.stage import Stage
-from alexandra.train.lm.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
+from alexandra.train.lm.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, same_tokens
+from alexandra.train.lm.traces import Asked
 
 Record = examples.Record
+OPENING = 32  # characters of a text that a pre-trained model goes on from, to be read
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Built:
     recipe: Recipe
     records: Sequence[Record]
     aside: Sequence[Record]
+    asked: Asked | None = None
 
     @property
     def rows(self) -> int:
@@ -71,6 +78,7 @@ class Given:
     data: Sequence[Record] | None = None
     held_out: Sequence[Record] | None = None
     rewards: tuple[Any, ...] = ()
+    checks: tuple[Any, ...] = ()
 
 
 def build(recipe: Recipe, given: Given | None = None, folder: Path | None = None) -> Built:
@@ -97,9 +105,11 @@ class _Builder:
             "reward": self._reward,
             "ppo": self._ppo,
             "grpo": self._grpo,
+            "distill": self._distill,
+            "rejection": self._rejection,
         }
         stage, model = makers[self.recipe.stage]()
-        return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out)
+        return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out, self._asked(model))
 
     # --- model, text, data ------------------------------------------------------------------------------
 
@@ -166,7 +176,11 @@ class _Builder:
         return bind(self.graph, config.backend, self.source.weights, self.recipe.seed, config.threads)
 
     def _policy(self) -> NetworkPolicy:
-        return NetworkPolicy(self._model(), self._optimization())
+        coefficient = self.recipe.rollout.entropy if self.recipe.stage in ("ppo", "grpo") else 0.0
+        if not coefficient:
+            return NetworkPolicy(self._model(), self._optimization())
+        self.graph = logits_graph(self.graph)
+        return EntropicPolicy(self._model(), self._optimization(), coefficient)
 
     def _trained_here(self) -> tuple[NetworkPolicy, Model]:
         policy = self._policy()
@@ -199,14 +213,13 @@ class _Builder:
         )
 
     def _sft(self) -> tuple[Stage, Model]:
-        def rows(records: Sequence[Record]) -> list[Row]:
-            found = [examples.conversation(record, i) for i, record in enumerate(records)]
-            return [self._row(one.messages) for one in found]
-
-        train, held = rows(self.train), rows(self.held_out)
+        train, held = self._rows(self.train), self._rows(self.held_out)
         length = self._length([*train, *held])
         policy, model = self._trained_here()
         return Likelihood(policy, _cut(train, length), self._likelihood(length), _cut(held, length)), model
+
+    def _rows(self, records: Sequence[Record]) -> list[Row]:
+        return [self._row(examples.conversation(record, i).messages) for i, record in enumerate(records)]
 
     def _row(self, messages: Sequence[Message]) -> Row:
         rendered = render(messages, self.tokenizer, self.template)
@@ -264,29 +277,45 @@ class _Builder:
         return RewardModel(scorer, train, longer, held_out=held), scorer.model
 
     def _tasks(self, records: Sequence[Record]) -> list[Task]:
-        found = [examples.prompt(record, i) for i, record in enumerate(records)]
-        return [Task(tuple(render_prompt(one.messages, self.tokenizer, self.template)), one) for one in found]
+        return [self._task(examples.prompt(record, i)) for i, record in enumerate(records)]
+
+    def _task(self, prompt: examples.Prompt) -> Task:
+        return Task(tuple(render_prompt(prompt.messages, self.tokenizer, self.template)), prompt)
 
     def _actor(self, policy: NetworkPolicy, wants_reference: bool) -> Actor:
         reward = self.recipe.reward
         named = [self._function(name) for name in reward.functions]
         judges = tuple(judge_of(one) for one in (*self.given.rewards, *named))
         mix = Mix(judges, reward.weights, reward.veto)
+        checks = tuple(judge_of(one) for one in (*self.given.checks, *map(self._function, reward.check)))
         reference = self._policy() if wants_reference else None
-        engine = engine_of(policy)
-        return Actor(policy, self.tokenizer, engine.sample, mix, reference, engine.exact)
+        engine, check = engine_of(policy), Mix(checks) if checks else None
+        return Actor(policy, self.tokenizer, engine.sample, mix, reference, engine.exact, check)
 
     def _function(self, name: str) -> Any:
         from alexandra.verifiers.loading import import_function
 
         return import_function(name, self.folder)
 
-    def _rollout(self, group: int) -> RolloutSettings:
+    def _sampling(self) -> Sampling:
         config = self.recipe.rollout
-        sampling = Sampling(
-            config.max_tokens, config.temperature, config.top_k, config.top_p, stop=(self.tokenizer.eos,)
-        )
-        return RolloutSettings(sampling, group, config.redraws, self.recipe.seed)
+        return Sampling(config.max_tokens, config.temperature, config.top_k, config.top_p, stop=(self.tokenizer.eos,))
+
+    def _rollout(self, group: int) -> RolloutSettings:
+        return RolloutSettings(self._sampling(), group, self.recipe.rollout.redraws, self.recipe.seed)
+
+    def _asked(self, model: Model) -> Asked | None:
+        """A few prompts to be answered now and then, for stages that sample nothing themselves."""
+        if self.recipe.stage in (*SAMPLING_STAGES, "reward") or not self.recipe.log.samples:
+            return None
+        records = (self.held_out or self.train)[: self.recipe.log.samples]
+        if self.recipe.stage == "pretrain":
+            texts = [examples.document(record, i)[:OPENING] for i, record in enumerate(records)]
+            prompts = [(text, self.tokenizer.encode(text)) for text in texts]
+        else:
+            tasks = [self._task(examples.question(record, i)) for i, record in enumerate(records)]
+            prompts = [(task.prompt.text, list(task.tokens)) for task in tasks]
+        return Asked(prompts, engine_of(NetworkPolicy(model)).sample, self._sampling(), self.tokenizer)
 
     def _grpo(self) -> tuple[Stage, Model]:
         config, (train, held) = self.recipe.rollout, (self._tasks(self.train), self._tasks(self.held_out))
@@ -302,6 +331,61 @@ class _Builder:
     def _rollout_length(self, tasks: Sequence[Task]) -> int:
         longest = max(len(task.tokens) for task in tasks)
         return self.recipe.data.length or longest + self.recipe.rollout.max_tokens - 1
+
+    def _rejection(self) -> tuple[Stage, Model]:
+        config, rollout = self.recipe.rejection, self.recipe.rollout
+        train, held = self._tasks(self.train), self._tasks(self.held_out)
+        settings = RejectionSettings(
+            self._rollout(rollout.group),
+            self._rollout_length([*train, *held]),
+            rollout.prompts,
+            config.at_least,
+            config.keep,
+            config.learn,
+        )
+        policy, model = self._trained_here()
+        return Rejection(self._actor(policy, False), train, settings, held), model
+
+    def _distill(self) -> tuple[Stage, Model]:
+        config, own = self.recipe.distill, self.recipe.distill.on_policy == 1
+        train, held = (self._prompts(rows) if own else self._rows(rows) for rows in (self.train, self.held_out))
+        self.graph = logits_graph(self.graph)
+        longest = max(len(row.tokens) for row in (*train, *held)) + self.recipe.rollout.max_tokens
+        length = self.recipe.data.length or (longest - 1 if config.on_policy else self._length([*train, *held]))
+        objective = Distillation(config.divergence, config.temperature, config.mix)
+        settings = DistillSettings(
+            length,
+            self._sampling(),
+            self.recipe.train.batch,
+            config.on_policy,
+            self.recipe.seed,
+            self.tokenizer.pad,
+            objective,
+        )
+        model = self._model()
+        student = Outputs(model, self._optimization())
+        sampler = engine_of(NetworkPolicy(model)).sample
+        cut_rows = (rows if own else _cut(rows, length) for rows in (train, held))
+        return Distill(student, self._teacher(), next(cut_rows), settings, sampler, next(cut_rows)), model
+
+    def _prompts(self, records: Sequence[Record]) -> list[Row]:
+        return [Row(task.tokens, [0] * len(task.tokens)) for task in self._tasks(records)]
+
+    def _teacher(self) -> Outputs:
+        path = self.recipe.distill.teacher
+        if not path:
+            raise UsageError("distillation needs a teacher", hint='[distill] teacher = "runs/large/model"')
+        found = read_model(self.folder / path)
+        if found.weights is None:
+            raise UsageError(f"the teacher {path!r} has no weights", hint="name the folder model of a finished run")
+        if found.tokenizer is not None and not same_tokens(found.tokenizer, self.tokenizer):
+            raise UsageError(
+                f"the teacher {path!r} and the student read different tokens",
+                hint="start the student with [tokenizer] path = the teacher's folder",
+            )
+        graph = logits_graph(fitted(found.graph, self.tokenizer))
+        config = self.recipe.model
+        return Outputs(bind(graph, config.backend, found.weights, self.recipe.seed, config.threads))
 
     def _ppo(self) -> tuple[Stage, Model]:
         config, (train, held) = self.recipe.rollout, (self._tasks(self.train), self._tasks(self.held_out))

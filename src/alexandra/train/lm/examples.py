@@ -203,6 +203,17 @@ def prompt(record: Record, number: int) -> Prompt:
     return Prompt(messages, {name: value for name, value in record.items() if name != key})
 
 
+def question(record: Record, number: int) -> Prompt:
+    """What a row of any stage asks: its prompt, its turns before the last answer, or what a pair shares."""
+    if _has(record, "prompt") is not None:
+        return prompt(record, number)
+    if _has(record, "messages") is None:
+        return Prompt(pair(record, number).prompt)
+    turns = conversation(record, number).messages
+    last = max((i for i, turn in enumerate(turns) if turn.role == "assistant"), default=len(turns))
+    return Prompt(turns[:last])
+
+
 def document(record: Record, number: int) -> str:
     """text (pre-training)."""
     return _text(record, "text", number)

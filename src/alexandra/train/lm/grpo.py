@@ -18,8 +18,11 @@ from alexandra.objectives.advantages import advantages, informative
 from alexandra.objectives.policy import GRPO, Sampled, normalizer, policy_loss
 from alexandra.objectives.tokens import F64
 from alexandra.train.lm.batch import TokenBatch
-from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, collect
+from alexandra.train.lm.rewards import Judgement
+from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, answers_of, collect
 from alexandra.train.lm.stage import Metrics, means, rows_of_step
+from alexandra.train.lm.traces import trace
+from alexandra.train.stages import Records
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,10 @@ class GroupPolicy:
         """Mean reward of greedy answers to held-out prompts; abstentions are counted apart."""
         return greedy_rewards(self.actor, self.settings.rollout, self.held_out)
 
+    def records(self) -> Records:
+        """The answers of the last step with what each judge said."""
+        return {} if self.last is None else {"samples": trace(self.last)}
+
     def inputs(self, number: int) -> dict[str, np.ndarray]:
         return {} if self.last is None else self.last.batch(self.settings.length, self.actor.tokenizer.pad).arrays()
 
@@ -144,7 +151,12 @@ def greedy_rewards(actor: Actor, settings: RolloutSettings, tasks: Sequence[Task
     plain = replace(settings.sampling, temperature=0.0, top_k=0, top_p=1.0)
     once = RolloutSettings(plain, group=1, seed=settings.seed)
     found = collect(actor, once, 0, lambda _: tasks)
-    return {f"eval_{name}": value for name, value in described(found).items() if name != "informative"}
+    left_out = "informative", "entropy"
+    metrics = {f"eval_{name}": value for name, value in described(found).items() if name not in left_out}
+    if actor.check is not None:
+        judged = actor.check.judge(answers_of(found.tasks, found.texts))
+        metrics |= {f"eval_{name}": value for name, value in by_judge(judged, "check").items()}
+    return metrics
 
 
 def rows_of(batch: TokenBatch, part: np.ndarray) -> TokenBatch:
@@ -155,9 +167,13 @@ def rows_of(batch: TokenBatch, part: np.ndarray) -> TokenBatch:
 
 
 def described(rollouts: Rollouts) -> Metrics:
-    """Rewards, each judge's mean, abstentions, lengths and how many prompts can teach something."""
+    """Rewards, each judge's mean, abstentions, lengths, how many prompts can teach something, and entropy.
+
+    The entropy (nats a token) is estimated by -ln p of the tokens that were drawn.
+    """
     rewards = rollouts.rewards_PG
     judged = rewards[~np.isnan(rewards)]
+    drawn = [logp for one in rollouts.completions for logp in one.logps]
     metrics = {
         "reward": float(judged.mean()) if judged.size else math.nan,
         "reward_std": float(judged.std()) if judged.size else math.nan,
@@ -165,9 +181,16 @@ def described(rollouts: Rollouts) -> Metrics:
         "informative": float(informative(rewards).mean()),
         "answer_tokens": float(np.mean([len(one.tokens) for one in rollouts.completions])),
         "stopped": float(np.mean([one.stopped for one in rollouts.completions])),
+        "entropy": -math.fsum(drawn) / max(1, len(drawn)),
     }
-    for name in rollouts.judgements[0].parts if rollouts.judgements else ():
-        values = [one.parts[name] for one in rollouts.judgements]
-        known = [value for value in values if value is not None]
-        metrics[f"reward/{name}"] = float(np.mean(known)) if known else math.nan
-    return metrics
+    parts = by_judge(rollouts.judgements, "reward")
+    return metrics | {name: value for name, value in parts.items() if name != "reward"}
+
+
+def by_judge(judgements: Sequence[Judgement], what: str) -> Metrics:
+    """The mean of what was judged, and of each judge's own number; NaN where all abstained."""
+    columns = {what: [one.reward for one in judgements]}
+    for name in judgements[0].parts if judgements else ():
+        columns[f"{what}/{name}"] = [one.parts[name] for one in judgements]
+    known = {name: [value for value in column if value is not None] for name, column in columns.items()}
+    return {name: float(np.mean(values)) if values else math.nan for name, values in known.items()}

@@ -21,6 +21,8 @@ from alexandra.train.lm.grpo import described, greedy_rewards, rows_of, sampled_
 from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, collect
 from alexandra.train.lm.scores import ScoreModel
 from alexandra.train.lm.stage import Metrics, means, rows_of_step
+from alexandra.train.lm.traces import trace
+from alexandra.train.stages import Records
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,10 @@ class ProximalPolicy:
     def evaluate(self) -> Metrics:
         """Mean reward of greedy answers to held-out prompts."""
         return greedy_rewards(self.actor, self.settings.rollout, self.held_out)
+
+    def records(self) -> Records:
+        """The answers of the last step with what each judge said."""
+        return {} if self.last is None else {"samples": trace(self.last)}
 
     def inputs(self, number: int) -> dict[str, np.ndarray]:
         return {} if self.last is None else self.last.batch(self.settings.length, self.actor.tokenizer.pad).arrays()

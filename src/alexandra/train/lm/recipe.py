@@ -16,14 +16,18 @@ Every key has a default but the stage, the model and the data. An unknown key is
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from alexandra.config import Config
 from alexandra.storage import content_hash
 
-STAGES = ("pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo")
+StageName = Literal[
+    "pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo", "distill", "rejection"
+]
+STAGES: tuple[str, ...] = get_args(StageName)
+SAMPLING_STAGES = ("ppo", "grpo", "rejection")  # they need a reward
 
 
 class ModelConfig(Config):
@@ -97,8 +101,26 @@ class KTOConfig(Config):
     undesirable_weight: float = Field(default=1.0, gt=0)
 
 
+class DistillConfig(Config):
+    """objectives/distillation.Distillation; `teacher` is a model's folder, `on_policy` the share of own answers."""
+
+    teacher: str = ""
+    divergence: Literal["forward", "reverse", "jsd"] = "forward"
+    temperature: float = Field(default=1.0, gt=0)
+    mix: float = Field(default=0.5, gt=0, lt=1)
+    on_policy: float = Field(default=0.0, ge=0, le=1)
+
+
+class RejectionConfig(Config):
+    """An answer with a reward of `at_least` passes; `learn` = false samples rows and trains nothing."""
+
+    at_least: float = 1.0
+    keep: Literal["best", "all"] = "best"
+    learn: bool = True
+
+
 class RolloutConfig(Config):
-    """How answers are sampled for GRPO and PPO; `redraws` above 0 is dynamic sampling."""
+    """How answers are sampled; `redraws` above 0 is dynamic sampling, `entropy` the weight of PPO's entropy bonus."""
 
     variant: str = "grpo"
     prompts: int = Field(default=8, ge=1)
@@ -111,28 +133,36 @@ class RolloutConfig(Config):
     epochs: int = Field(default=1, ge=1)
     minibatches: int = Field(default=1, ge=1)
     kl: float = Field(default=0.0, ge=0)
+    entropy: float = Field(default=0.0, ge=0)
 
 
 class RewardConfig(Config):
-    """`functions`: "file.py:name" each, run with the user's rights; `weights` as many."""
+    """`functions`: "file.py:name" each, run with the user's rights; `weights` as many.
+
+    `check`: functions that judge held-out answers and never train; an alarm tells when they fall while the reward
+    rises.
+    """
 
     functions: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     veto: float = 0.0
+    check: tuple[str, ...] = ()
+    on_alarm: Literal["warn", "stop"] = "warn"
 
 
 class LogConfig(Config):
-    """Where numbers go besides the run's own files."""
+    """Where numbers go besides the run's own files; so many `samples` are written down with every measure."""
 
     tensorboard: str = ""
     mlflow: str = ""
     wandb: str = ""
+    samples: int = Field(default=8, ge=0)
 
 
 class Recipe(Config):
     """A whole run."""
 
-    stage: Literal["pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo"]
+    stage: StageName
     seed: int = 0
     model: ModelConfig
     data: DataConfig
@@ -141,6 +171,8 @@ class Recipe(Config):
     dpo: DPOConfig = DPOConfig()
     orpo_weight: float = Field(default=0.1, ge=0)
     kto: KTOConfig = KTOConfig()
+    distill: DistillConfig = DistillConfig()
+    rejection: RejectionConfig = RejectionConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
     log: LogConfig = LogConfig()

@@ -30,6 +30,7 @@ class Actor:
     """Who answers and who judges: a policy, its text, its sampler, its rewards, and maybe what it may not leave far.
 
     `exact`: the sampler's log-probabilities are the policy's own to rounding, so nobody computes them again.
+    `check` judges held-out answers only: what it says never trains anything.
     """
 
     policy: Policy
@@ -38,6 +39,7 @@ class Actor:
     mix: Mix
     reference: Policy | None = None
     exact: bool = False
+    check: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -112,14 +114,17 @@ def _judged(actor: Actor, settings: RolloutSettings, stream: Stream, tasks: Sequ
     prompts = [task.tokens for task in tasks for _ in range(settings.group)]
     completions = actor.sampler(prompts, settings.sampling, [stream.at(row) for row in range(len(prompts))])
     texts = [actor.tokenizer.decode(completion.tokens) for completion in completions]
-    answers = [
-        Answer(tasks[i // settings.group].prompt.text, text, tasks[i // settings.group].prompt.fields)
-        for i, text in enumerate(texts)
-    ]
-    judgements = actor.mix.judge(answers)
+    judgements = actor.mix.judge(answers_of(tasks, texts))
     rewards = [math.nan if one.reward is None else one.reward for one in judgements]
     shape = len(tasks), settings.group
     return Rollouts(tuple(tasks), tuple(completions), tuple(texts), tuple(judgements), np.reshape(rewards, shape))
+
+
+def answers_of(tasks: Sequence[Task], texts: Sequence[str]) -> list[Answer]:
+    """What judges read of texts, as many to each task."""
+    group = len(texts) // max(1, len(tasks))
+    prompts = [tasks[i // group].prompt for i in range(len(texts))]
+    return [Answer(prompt.text, text, prompt.fields) for prompt, text in zip(prompts, texts, strict=True)]
 
 
 def _chosen(rollouts: Rollouts, keep: np.ndarray) -> Rollouts:

@@ -45,14 +45,16 @@ def train(
     model: str | Path | ModelFolder = "",
     data: str | Path | Sequence[Record] = "",
     rewards: Sequence[Any] = (),
+    checks: Sequence[Any] = (),
     folder: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train with one of the stages pretrain, sft, dpo, orpo, kto, reward, ppo, grpo.
+    """Train with one of the stages of recipe.STAGES: pretrain, sft, dpo, grpo, ...
 
     model     a .nl file, a model folder, or a ModelFolder;  data: a file, a folder, or a list of dicts
     rewards   functions (TRL's signature, or f(completion, **columns)), verifiers, objects with score_answer
+    checks    judge held-out answers and never train: an alarm tells when they fall while the rewards rise
     folder    where the run is kept; without it nothing is written
     settings  the other keys of a recipe, nested: {"train": {"steps": 100}, "rollout": {"group": 16}}
 
@@ -71,6 +73,7 @@ def train(
         model if isinstance(model, ModelFolder) else None,
         None if isinstance(data, str | Path) else list(data),
         rewards=tuple(rewards),
+        checks=tuple(checks),
     )
     return run(recipe, folder=Path(folder) if folder else None, given=given, resume=resume)
 
@@ -101,6 +104,9 @@ def run(
         resume,
         time.monotonic() + 60 * config.minutes if config.minutes else math.inf,
         recipe.settings_hash,
+        recipe.log.samples,
+        built.asked.answers if built.asked else None,
+        recipe.reward.on_alarm,
     )
     watchers = _watchers(recipe, folder)
     if tell is not None:

@@ -1,7 +1,6 @@
 """A network that gives each position a number: the reward model and PPO's critic.
 
-Training hands it the derivative of any loss by those numbers. It is applied through the squared error: with targets
-v - (N / 2) g the mean squared error over N positions has exactly the derivative g at v. Suffixes: B rows, T positions.
+Training hands it the derivative of any loss by those numbers (outputs.py). Suffixes: B rows, T positions.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from alexandra.ir.check import infer, make_graph
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet, initialise
 from alexandra.objectives.preference import bradley_terry
-from alexandra.objectives.spec import MSE
 from alexandra.objectives.tokens import F64
 from alexandra.train.lm.batch import Row, TokenBatch, padded
-from alexandra.train.lm.fed import FedRun, Optimization
-from alexandra.train.lm.policy import token_inputs
+from alexandra.train.lm.fed import Optimization
+from alexandra.train.lm.outputs import Outputs
 from alexandra.train.lm.preference_stages import PairRows, PreferenceSettings
 from alexandra.train.lm.stage import Metrics, rows_of_step
 
@@ -49,37 +47,31 @@ class ScoreModel:
     """A graph on a backend with one int32 input of tokens [T] and one output [T, 1]."""
 
     def __init__(self, model: Model, optimization: Optimization | None = None) -> None:
-        self.model, self.optimization = model, optimization or Optimization()
-        self.tokens_name, self.segments_name = token_inputs(model.graph)
+        self.model = model
         (output,) = model.graph.outputs
-        self.output = output.name
         if infer(model.graph)[output.name].shape[-1:] != (1,):
             raise BackendError(f"a score is one number per position; output {output.name!r} has more")
         # the whole batch at once, nothing frozen: those two settings name parts of the policy
-        whole_batch = replace(self.optimization, micro_rows=0, frozen=())
-        self._updates = FedRun(model, MSE(), whole_batch)
+        self._outputs = Outputs(model, replace(optimization or Optimization(), micro_rows=0, frozen=()))
 
     def scores(self, batch: TokenBatch) -> F64:
         """The number of every position, [B, T]: position t has read tokens 0 .. t."""
-        return np.asarray(self.model.forward(self._inputs(batch))[self.output][..., 0].astype(np.float64))
+        return self._outputs.values(batch)[..., 0]
 
     def update(self, batch: TokenBatch, gradient: Callable[[F64], tuple[float, F64]]) -> float:
         """One optimiser step; `gradient` gives loss and derivative of the scores. Returns the loss."""
-        scores_BT = self.scores(batch)
-        loss, grad_BT = gradient(scores_BT)
-        targets = (scores_BT - 0.5 * scores_BT.size * grad_BT).astype(np.float32)[..., None]
-        self._updates.update(self._inputs(batch), targets)
-        return loss
 
-    def _inputs(self, batch: TokenBatch) -> dict[str, np.ndarray]:
-        inputs = {self.tokens_name: batch.tokens_BT}
-        return inputs | ({self.segments_name: batch.segments_BT} if self.segments_name else {})
+        def by_value(values_BT1: F64) -> tuple[float, F64]:
+            loss, grad_BT = gradient(values_BT1[..., 0])
+            return loss, grad_BT[..., None]
+
+        return self._outputs.update(batch, by_value)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return self._updates.arrays()
+        return self._outputs.updates.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._updates.restore(arrays)
+        self._outputs.updates.restore(arrays)
 
 
 def whole(row: Row) -> Row:

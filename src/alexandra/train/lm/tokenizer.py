@@ -213,3 +213,12 @@ def _named_tokens(path: Path) -> dict[str, str]:
         if isinstance(value, str):
             found[key] = value
     return found
+
+
+def same_tokens(a: Tokenizer, b: Tokenizer) -> bool:
+    """Whether both give every text the same numbers: one alphabet, or one tokenizer.json."""
+    if isinstance(a, CharTokenizer) and isinstance(b, CharTokenizer):
+        return a == b
+    if isinstance(a, HubTokenizer) and isinstance(b, HubTokenizer):
+        return bool(a.inner.to_str() == b.inner.to_str())
+    return a is b
