@@ -242,3 +242,16 @@ def test_json_lines_round_trip_and_name_the_bad_line(tmp_path):
     path.write_bytes(b'1\n"\xff"\n')
     with pytest.raises(StorageError, match="line 2 is not JSON"):
         list(storage.read_jsonl(path))
+
+
+def test_sweep_removes_parts_of_dead_processes_only(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".a.{dead.pid}-01234567.part").write_bytes(b"half")
+    (tmp_path / f".folder.{dead.pid}-01234567.part").mkdir()
+    kept = {f".a.{os.getpid()}-01234567.part", f"a.{dead.pid}-01234567.part", ".part", f".a.{dead.pid}-0123456.part"}
+    for name in kept:
+        (tmp_path / name).write_bytes(b"whole")
+    storage.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    storage.sweep(tmp_path / "none")

@@ -1,9 +1,9 @@
 """Files that are whole or absent: atomic publication, content hashes, safetensors, JSON lines.
 
 `publish` writes a temporary file beside the target, fsyncs it, renames it over the target and fsyncs the
-folder, and every folder that it had to make. A crash leaves at most a hidden `.part` file. Readers of tensors
-verify every byte before they hand anything out; plain JSON and JSON lines carry no checksum of their own (the
-registry hashes whole files). Nothing is ever unpickled.
+folder, and every folder that it had to make. A crash leaves at most a hidden `.part` file, which `sweep` removes.
+Readers of tensors verify every byte before they hand anything out; plain JSON and JSON lines carry no checksum of
+their own (the registry hashes whole files). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ import numpy as np
 from alexandra.errors import StorageError
 
 PART_SUFFIX = ".part"
+_WRITER = re.compile(rf"\.(\d+)-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}\Z")
 _SUMS, _METADATA = "sha256", "__metadata__"
 _WRITE_HINT = "free some space or choose another folder; what was there before is unchanged"
 _SYNC_HINT = "the new content is in place, but a power cut could still undo it; check the disk and write again"
@@ -74,6 +76,28 @@ def publish_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         if isinstance(error, OSError):
             raise StorageError(f"cannot write {str(folder)!r}: {_reason(error)}", hint=_WRITE_HINT) from error
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove the hidden parts that killed processes left in `folder`; those of processes that live are theirs."""
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        writer = _WRITER.search(part.name)
+        if writer is None or _is_alive(int(writer[1])):
+            continue
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            _discard(part)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _discard(part: Path) -> None:

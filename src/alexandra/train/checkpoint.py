@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from alexandra.errors import StorageError
-from alexandra.storage import publish, read_bytes, read_tensors, tensors_bytes
+from alexandra.storage import publish, read_bytes, read_tensors, sweep, tensors_bytes
 
 NAME = re.compile(r"step-(\d{8})\.safetensors\Z")
 BEST = "best.safetensors"
@@ -73,17 +73,30 @@ class Checkpoints:
         path = self.folder / BEST
         return read(path) if path.exists() else None
 
+    def tidy(self) -> None:
+        """Remove what a killed run left behind: parts of files, and checkpoints beyond `keep`."""
+        sweep(self.folder)
+        self._drop_old()
+
+    def settle(self) -> None:
+        """Until nothing is being written; a failure is kept for `wait`."""
+        if self._writer is not None:
+            self._writer.join()
+
+    def _drop_old(self) -> None:
+        for path in sorted(self._paths())[: -self.keep]:
+            path.unlink(missing_ok=True)
+
     def _paths(self) -> list[Path]:
         return [path for path in self.folder.glob("step-*.safetensors") if NAME.match(path.name)]
 
     def _write(self, checkpoint: Checkpoint, best: bool) -> None:
         try:
             data = encoded(checkpoint)
-            publish(self.folder / f"step-{checkpoint.step:08d}.safetensors", data)
-            if best:
+            if best:  # first: a run that is killed in between comes back to a step before, and finds this best again
                 publish(self.folder / BEST, data)
-            for path in sorted(self._paths())[: -self.keep]:
-                path.unlink(missing_ok=True)
+            publish(self.folder / f"step-{checkpoint.step:08d}.safetensors", data)
+            self._drop_old()
         except BaseException as error:
             self._failure = error
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from alexandra.errors import BackendError, StorageError
-from alexandra.storage import publish, tensors_bytes
+from alexandra.storage import publish, sweep, tensors_bytes
 from alexandra.train.checkpoint import Checkpoint, Checkpoints
 from alexandra.train.watch import METRICS, Lines, Watcher, read_lines, tell_all
 from alexandra.verifiers.alarm import reward_hacking
@@ -135,6 +135,9 @@ class _Run:
                 )
             self.stage.restore(found.arrays)
             self.first = self.saved = found.step
+        if self.plan.resume:
+            sweep(folder)
+            self.checkpoints.tidy()
         self.lines = Lines(folder, self.first)
         self.watchers.insert(0, self.lines)
         self._recall(folder)
@@ -254,5 +257,7 @@ class _Run:
         self.checkpoints.save(Checkpoint(done, self.stage.arrays(), {}, notes), best=best)
 
     def close(self) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.settle()
         for watcher in self.watchers:
             watcher.close()
