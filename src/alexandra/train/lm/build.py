@@ -5,6 +5,7 @@ Everything that can be wrong with a recipe and its data is found before the firs
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -409,8 +410,9 @@ def _template(name: str) -> Template:
 
 def _text_file(path: Path) -> list[Record]:
     try:
-        return [{"text": path.read_bytes().decode("utf-8")}]
-    except (OSError, UnicodeDecodeError) as error:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return [{"text": data.decode("utf-8")}]
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the text {str(path)!r}: {error}") from error
 
 
