@@ -1,0 +1,263 @@
+"""What training learns from nothing on two cores: text, and answers that a verifier accepts.
+
+    python benchmarks/learning.py shakespeare [--threads 2] [--steps 3000] [--json out.json]
+    python benchmarks/learning.py sort reverse brackets level1 [--seed 0] [--minutes 10]
+    python benchmarks/learning.py preferences
+
+shakespeare is examples/recipes/shakespeare.toml: nats per character of the last tenth of tiny Shakespeare, which is
+never trained on, with samples. The toy tasks warm up by SFT on demonstrations until about a fifth of the answers to
+validation prompts are right, then go on by GRPO with verifiers alone (toy_sft.toml, toy_grpo.toml); the figure is exact
+match of greedy answers to 1,000 held-out prompts that neither phase nor any decision read. preferences: DPO, ORPO, KTO,
+PPO and a reward model on the sorting task, each by a measure that it does not train on. Processor seconds are counted
+beside wall time, because a machine may be shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import alexandra as ax
+from alexandra.rng import Stream, derive
+from alexandra.statistics import wilson
+from alexandra.train.lm.build import Built, Given, build
+from alexandra.train.lm.folder import ModelFolder
+from alexandra.train.lm.recipe import Recipe
+from alexandra.train.lm.run import load_recipe
+from alexandra.train.lm.run import run as run_recipe
+from alexandra.train.lm.sampling import Sampling, complete
+
+RECIPES = Path(__file__).resolve().parents[1] / "examples/recipes"
+Row = dict[str, Any]
+
+
+@dataclass
+class Clock:
+    """Wall and processor seconds since it was made."""
+
+    wall: float
+    cpu: float
+
+    @staticmethod
+    def start() -> Clock:
+        return Clock(time.perf_counter(), time.process_time())
+
+    def record(self) -> dict[str, float]:
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return {"wall_seconds": round(wall, 1), "cpu_seconds": round(cpu, 1)}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def proportion(right: Sequence[bool]) -> dict[str, float]:
+    """A share with Wilson's 95 % interval."""
+    value, low, high = wilson(sum(right) / len(right), len(right), 0.95)
+    return {"value": value, "low": low, "high": high, "n": len(right)}
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+
+def shakespeare(options: argparse.Namespace) -> dict[str, Any]:
+    extra = [f"model.threads={options.threads}", f"seed={options.seed}"]
+    extra += [f"train.steps={options.steps}"] if options.steps else []
+    recipe = load_recipe(RECIPES / "shakespeare.toml", extra)
+    data = os.environ.get("ALEXANDRA_DATA")
+    if data:
+        place = str(Path(data) / "lm_text/tinyshakespeare_train.txt.gz")
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": place})})
+    clock = Clock.start()
+
+    def tell(text: str, done: int, total: int) -> None:
+        if done % 100 == 0:
+            say(f"{done}/{total} {text} {clock.record()}")
+
+    folder = options.folder or Path(tempfile.mkdtemp())
+    done = run_recipe(recipe, folder=folder / "shakespeare", base=RECIPES, tell=tell)
+    policy, tokenizer = done.built.stage.policy, done.built.tokenizer  # type: ignore[attr-defined]
+    seconds = clock.record()
+    prompts = [tokenizer.encode(text) for text in ("ROMEO:\n", "First Citizen:\n")]
+    sampling = Sampling(200, temperature=0.8)
+    texts = complete(policy, prompts, sampling, [derive(options.seed, "sample", i) for i in range(len(prompts))])
+    return {
+        "steps": recipe.train.steps,
+        "tokens": recipe.train.steps * recipe.train.batch * recipe.data.length,
+        "parameters": sum(array.size for array in done.weights.values()),
+        "threads": options.threads,
+        "curve": [{"step": step, **numbers} for step, numbers in done.result.measures],
+        "nats_per_character": done.result.measures[-1][1]["eval_loss"],
+        "samples": [tokenizer.decode([*p, *one.tokens]) for p, one in zip(prompts, texts, strict=True)],
+        **seconds,
+    }
+
+
+# --- answers that can be checked ----------------------------------------------------------------------------
+
+
+def sorting(stream: Stream) -> tuple[str, str]:
+    digits = [str(i) for i in stream.at(1).below(10, 3 + int(stream.at(0).below(4, 1)[0]))]
+    return "".join(digits) + "=", "".join(sorted(digits))
+
+
+def reverse_and_copy(stream: Stream) -> tuple[str, str]:
+    text = "".join("abcdefgh"[int(i)] for i in stream.at(1).below(8, 3 + int(stream.at(0).below(3, 1)[0])))
+    return text + "=", text[::-1] + "|" + text
+
+
+def balancing(stream: Stream) -> tuple[str, str]:
+    """A beginning of nested brackets; the answer closes what is open."""
+    opened, text = "", ""
+    closing = {"(": ")", "[": "]", "{": "}"}
+    length = 5 + int(stream.at(0).below(6, 1)[0])
+    for i, word in enumerate(stream.at(1).below(7, length).tolist()):
+        if opened and word < 3 and i:
+            text, opened = text + closing[opened[-1]], opened[:-1]
+        elif len(opened) < 7:
+            mark = "([{"[word % 3]
+            text, opened = text + mark, opened + mark
+    opened, text = (opened, text) if opened else ("(", text + "(")
+    return text + "=", "".join(closing[mark] for mark in reversed(opened))
+
+
+def toy(make: Callable[[Stream], tuple[str, str]]) -> Callable[[int], tuple[list[Row], list[Row]]]:
+    """(training, held-out) rows of distinct prompts."""
+
+    def rows(seed: int) -> tuple[list[Row], list[Row]]:
+        found: dict[str, str] = {}
+        number = 0
+        while len(found) < 9000:
+            prompt, answer = make(derive(seed, "toy", number))
+            found[prompt] = answer
+            number += 1
+        every = [{"prompt": p, "completion": a, "answer": a} for p, a in found.items()]
+        return every[1500:], every[:1500]
+
+    return rows
+
+
+def curriculum(level: int) -> Callable[[int], tuple[list[Row], list[Row]]]:
+    """Items of a level; the curriculum's own splits keep training and test apart."""
+
+    def rows(seed: int) -> tuple[list[Row], list[Row]]:
+        parts: dict[str, list[Row]] = {"train": [], "test": []}
+        for item in ax.curriculum.level(level, count=40000, seed=seed):
+            answer = str(item.expected)
+            row = {"prompt": f"{item.expr}=", "completion": answer, "answer": answer}
+            parts["train" if item.split == "train" else "test" if item.split == "test_iid" else "other"].append(row)
+        return parts["train"], parts["test"][:1500]
+
+    return rows
+
+
+TASKS: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
+    "sort": toy(sorting),
+    "reverse": toy(reverse_and_copy),
+    "brackets": toy(balancing),
+    "level1": curriculum(1),
+    "level2": curriculum(2),
+}
+
+
+def answers(built: Built, rows: Sequence[Row], tokens: int) -> list[bool]:
+    """Whether the greedy answer to each prompt is the right one."""
+    stage: Any = built.stage
+    policy, tokenizer = stage.actor.policy if hasattr(stage, "actor") else stage.policy, built.tokenizer
+    right: list[bool] = []
+    for first in range(0, len(rows), 250):
+        part = rows[first : first + 250]
+        prompts = [tokenizer.encode(row["prompt"]) for row in part]
+        sampling = Sampling(tokens, temperature=0.0, stop=(tokenizer.eos,))
+        made = complete(policy, prompts, sampling, [derive(0)] * len(part))
+        right += [tokenizer.decode(one.tokens) == row["answer"] for one, row in zip(made, part, strict=True)]
+    return right
+
+
+def changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
+    return recipe.model_copy(
+        update={name: getattr(recipe, name).model_copy(update=values) for name, values in sections.items()}
+    )
+
+
+def warm(train: list[Row], valid: list[Row], options: argparse.Namespace, share: float = 0.2) -> tuple[Built, Row]:
+    """SFT until `share` of the validation answers are right."""
+    recipe = load_recipe(RECIPES / "toy_sft.toml", [f"seed={options.seed}"])
+    longest = max(len(row["answer"]) for row in train) + 1
+    graph = ax.compile(RECIPES / "small_llama.nl", constants=options.lets)
+    built = build(recipe, Given(ModelFolder(graph), train, held_out=[]), RECIPES)
+    for step in range(recipe.train.steps):
+        built.stage.step(step)
+        if step % 20 == 19:
+            right = answers(built, valid[:200], longest)
+            say(f"  sft step {step + 1}: {sum(right) / len(right):.3f}")
+            if sum(right) >= share * len(right):
+                return built, {"sft_steps": step + 1, "longest": longest}
+    return built, {"sft_steps": recipe.train.steps, "longest": longest}
+
+
+def verified(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    train, held = TASKS[name](options.seed)
+    valid, test = held[:500], held[500:]
+    clock = Clock.start()
+    built, notes = warm(train, valid, options)
+    before = proportion(answers(built, test, notes["longest"]))
+    say(f"{name}: after SFT {before['value']:.3f} {clock.record()}")
+    recipe = load_recipe(RECIPES / "toy_grpo.toml", [f"seed={options.seed}", f"rollout.max_tokens={notes['longest']}"])
+    recipe = changed(recipe, train={"steps": options.steps or recipe.train.steps})
+    folder = ModelFolder(built.model.graph, built.model.weights, built.tokenizer)
+    after = build(recipe, Given(folder, train, held_out=[]), RECIPES)
+    curve, step = [], 0
+    for step in range(recipe.train.steps):
+        metrics = after.stage.step(step)
+        if step % 40 == 39:
+            right = answers(after, valid[:300], notes["longest"])
+            curve.append({"step": step + 1, "reward": metrics["reward"], "valid": sum(right) / len(right)})
+            say(f"  grpo {curve[-1]} {clock.record()}")
+            if curve[-1]["valid"] >= 0.985 or clock.record()["cpu_seconds"] > 60 * options.minutes:
+                break
+    return {
+        "seed": options.seed,
+        **notes,
+        "after_sft": before,
+        "grpo_steps": step + 1,
+        "after_grpo": proportion(answers(after, test, notes["longest"])),
+        "curve": curve,
+        **clock.record(),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", default=["shakespeare", *TASKS])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of a toy task")
+    parser.add_argument("--let", action="append", default=["width=96", "layers=3", "hidden=256"])
+    parser.add_argument("--folder", type=Path, help="keep runs here")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    options.lets = {name: int(value) for name, value in (text.split("=") for text in options.let)}
+    found: dict[str, Any] = {}
+    for name in options.sections:
+        found[name] = shakespeare(options) if name == "shakespeare" else verified(name, options)
+        say(json.dumps({name: {k: v for k, v in found[name].items() if k not in ("curve", "samples")}}))
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
