@@ -293,7 +293,7 @@ class Copy:
         for name in ("pyproject.toml",):
             shutil.copy(ROOT / name, self.root / name)
         for engine in (ROOT / SOURCE).glob("*.so"):
-            (self.root / SOURCE / engine.name).symlink_to(engine)
+            shutil.copy(engine, self.root / SOURCE / engine.name)
         (self.root / "shared").symlink_to(ROOT.parent / "shared")
 
     def close(self) -> None:
