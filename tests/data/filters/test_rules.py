@@ -70,6 +70,9 @@ def test_words_and_sentences_in_hard_places() -> None:
     assert english().words("Don't go to the U.S. (it's 5km), e.g. now :) http://a.org/c?d=e") == [
         "Do", "n't", "go", "to", "the", "U.S.", "(", "it", "'s", "5", "km", ")", ",", "e.g.", "now", ":)", "http://a.org/c?d=e"
     ]  # fmt: skip
+    assert english().words("x =[12] b") == ["x", "=[", "12", "]", "b"]
+    # "]=" across the blank is no word, but nothing that overlaps with it is put together either.
+    assert english().words("a] =[12] b") == ["a", "]", "=", "[", "12", "]", "b"]
     assert english().count_sentences('He said "yes." Then he left... And so on? Yes!') == 3
     assert english().count_sentences("") == 0
 

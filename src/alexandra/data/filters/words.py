@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Set
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -31,6 +32,7 @@ class Splitter:
         self._rules.update({key: [key] for key in table["whole"]})
         self._ends = frozenset(table["sentence_ends"])
         self._known: dict[str, list[str]] = {}
+        self._joined: dict[str, list[str]] = {}  # pieces with exceptions that affixes took apart -> their tokens
         self._last: tuple[str, list[str]] = ("", [])
         self._sequences = self._exception_sequences()
 
@@ -38,10 +40,13 @@ class Splitter:
         """The words and signs of `text`, in order, without white space."""
         if text is self._last[0]:
             return self._last[1]
-        known, out = self._known, []
+        known, out, joined = self._known, [], self._joined
+        alone = True
         for piece in text.split():
             found = known.get(piece)
             out += found if found is not None else self._learn(piece)
+            alone = alone and piece not in joined
+        out = out if alone else self._words_in_context(text)
         self._last = (text, out)
         return out
 
@@ -70,7 +75,11 @@ class Splitter:
     def _learn(self, piece: str) -> list[str]:
         if len(self._known) >= REMEMBERED:
             self._known.clear()
-        found = self._joined_exceptions(self._split(piece, True))
+            self._joined.clear()
+        tokens = self._split(piece, True)
+        found = self._joined_exceptions(tokens)
+        if found != tokens:
+            self._joined[piece] = tokens
         if len(piece) <= LONGEST_PIECE:
             self._known[piece] = found
         return found
@@ -143,8 +152,24 @@ class Splitter:
                     out.setdefault(tokens[0], []).append(tokens)
         return out
 
-    def _joined_exceptions(self, tokens: list[str]) -> list[str]:
-        """Put exceptions together again that affixes took apart, the longest first."""
+    def _words_in_context(self, text: str) -> list[str]:
+        """The words of a text some of whose pieces hold exceptions that affixes took apart.
+
+        spaCy looks for those over the whole text, and also across a single blank. What it finds across a blank it does
+        not join, but it joins nothing either that overlaps with it.
+        """
+        tokens: list[str] = []
+        first: set[int] = set()
+        for piece in _PIECES.findall(text):
+            if piece.isspace():
+                tokens += [] if piece == " " else [piece]  # more white space than a blank is a token of its own
+            else:
+                first.add(len(tokens))
+                tokens += self._joined.get(piece) or self._known.get(piece) or self._learn(piece)
+        return [token for token in self._joined_exceptions(tokens, first) if not token.isspace()]
+
+    def _joined_exceptions(self, tokens: list[str], first: Set[int] = frozenset()) -> list[str]:
+        """Put exceptions together again that affixes took apart, the longest first; none over a token in `first`."""
         found = []
         for start, token in enumerate(tokens):
             for sequence in self._sequences.get(token, ()):
@@ -161,6 +186,7 @@ class Splitter:
         out, place = [], 0
         while place < len(tokens):
             end = chosen.get(place, 0)
+            end = 0 if first and any(inner in first for inner in range(place + 1, end)) else end
             out += self._rules["".join(tokens[place:end])] if end else [tokens[place]]
             place = end or place + 1
         return out
