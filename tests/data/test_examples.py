@@ -1,12 +1,15 @@
-"""Python code, prose and a table each go from raw to a trained model, in the examples."""
+"""Python code, prose and a table each go from raw to a trained, registered model, in the examples."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from alexandra.api import operations
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +24,11 @@ def output_of(*command: str) -> str:
 def test_raw_text_becomes_a_language_model_that_learns(repository: Path, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("tokenizers")
     printed = output_of(str(repository / "examples/data/text.py"), kind, str(tmp_path))
-    before, after = printed.rpartition("loss ")[2].split(" -> ")
+    before, after = re.search(r"^loss (\S+) -> (\S+)$", printed, re.MULTILINE).groups()  # type: ignore[union-attr]
     assert float(after) < float(before) - 0.5
-    assert (tmp_path / "model.safetensors").exists() and (tmp_path / "corpus/report.html").exists()
+    assert "passed: True" in printed and (tmp_path / "corpus/report.html").exists()
+    reply = operations.ask(kind, question='{"text": "The"}', stage="experiment", registry=tmp_path / "registry")
+    assert reply.answers[0].value and reply.answers[0].verdict.startswith("experiment; accuracy")
 
 
 def test_events_become_a_registered_specialist(repository: Path, tmp_path: Path) -> None:

@@ -26,13 +26,16 @@ from alexandra.train.curriculum_code import inputs_of
 from alexandra.train.curriculum_specialist import CurriculumSpecialist, proof
 from alexandra.train.foreign_specialist import ForeignSpecialist
 from alexandra.train.specialist import Specialist
+from alexandra.train.text_specialist import TextSpecialist
 
-AnySpecialist = Specialist | ForeignSpecialist | CurriculumSpecialist
+AnySpecialist = Specialist | ForeignSpecialist | CurriculumSpecialist | TextSpecialist
+WORDED = (CurriculumSpecialist, TextSpecialist)  # answer texts, one model at a time
 # "kind" in an artifact's specialist.json -> what reads it
 KINDS: dict[str, type[AnySpecialist]] = {
     "network": Specialist,
     "foreign": ForeignSpecialist,
     "curriculum": CurriculumSpecialist,
+    "text": TextSpecialist,
 }
 
 
@@ -40,7 +43,7 @@ KINDS: dict[str, type[AnySpecialist]] = {
 class Answer:
     """One row's answer.
 
-    value            the label (str), the number, or the text of a curriculum's answer
+    value            the label (str), the number, or the text of a curriculum's or a language model's answer
     probability      of that label or text, None for a number;  probabilities: label -> probability
     verdict          what the registry knows of the model that answered; a curriculum's answer is proved beside it
     by               task:version, several when they were combined
@@ -145,8 +148,8 @@ class Engine:
         return Joint(raw, labels, tuple(versions))
 
     def predict(self, choice: Choice, table: Table) -> np.ndarray:
-        """Labels, values, or texts for a curriculum."""
-        if len(choice.members) == 1 and isinstance(member := self.specialist(choice.members[0]), CurriculumSpecialist):
+        """Labels, values, or texts."""
+        if len(choice.members) == 1 and isinstance(member := self.specialist(choice.members[0]), WORDED):
             return member.predict(table)
         joint = self.raw(choice, table)
         raw, labels = joint.raw, joint.labels
@@ -154,8 +157,14 @@ class Engine:
 
     def answer(self, choice: Choice, table: Table) -> list[Answer]:
         """One Answer per row of `table` (raw columns; extra ones are ignored)."""
-        if len(choice.members) == 1 and isinstance(member := self.specialist(choice.members[0]), CurriculumSpecialist):
-            return self._proved(choice.members[0], member, table)
+        if len(choice.members) == 1:
+            member = self.specialist(choice.members[0])
+            if isinstance(member, CurriculumSpecialist):
+                return self._proved(choice.members[0], member, table)
+            if isinstance(member, TextSpecialist):
+                known, by = verdict_of(choice.members[0]), f"{choice.members[0].ref} {member.name}"
+                pairs = zip(*member.answers(table), strict=True)
+                return [Answer(i, text, float(share), {}, known, by) for i, (text, share) in enumerate(pairs)]
         joint = self.raw(choice, table)
         raw, labels = joint.raw, joint.labels
         speaker = joint.members[-1] if choice.combine == "pipeline" else joint.members[0]
@@ -187,9 +196,9 @@ class Engine:
     def _out_of_fold(self, version: ModelVersion, member: AnySpecialist, table: Table) -> list[str | float | None]:
         """For each row the answer it got when it was a test row, None for rows that were never seen.
 
-        Neither a foreign model nor a curriculum's network was cross-fitted here: they have no such answers.
+        Neither a foreign model nor one that answers texts was cross-fitted here: they have no such answers.
         """
-        if isinstance(member, ForeignSpecialist | CurriculumSpecialist):
+        if isinstance(member, ForeignSpecialist | CurriculumSpecialist | TextSpecialist):
             return [None] * table.n_rows
         outcomes: Outcomes = self.registry.scorecard(version).outcomes
         place = self._seen.setdefault(
