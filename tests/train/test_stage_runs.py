@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ import alexandra as ax
 from alexandra.errors import BackendError, ConfigError, StorageError, UsageError
 from alexandra.rng import derive
 from alexandra.storage import read_bytes
-from alexandra.train.checkpoint import Checkpoint, Checkpoints, read
+from alexandra.train.checkpoint import BEST, Checkpoint, Checkpoints, read
+from alexandra.train.lm.run import load_recipe
+from alexandra.train.lm.run import run as run_recipe
+from alexandra.train.watch import METRICS
 
 NET = """LAYER INPUT name=tokens shape=(SEQ) dtype=int32
 LAYER EMBEDDING name=e vocab=AUTO size=8
@@ -87,18 +91,6 @@ def trained(path: Path, runs: Path, *words: str) -> Path:
     return Path(json.loads(done.stdout)["folder"])
 
 
-def killed_until_done(path: Path, runs: Path, kills: int, seed: int) -> Path:
-    """SIGKILL at random moments, resumed each time, until the run is whole."""
-    waits = 0.7 + 1.2 * derive(seed, "kill").uniform(kills)
-    for wait in waits:
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command(path, runs, "--resume"), stdout=quiet, stderr=quiet)
-        time.sleep(float(wait))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    return trained(path, runs, "--resume")
-
-
 @pytest.mark.parametrize("stage", ["sft", "dpo", "grpo"])
 def test_a_run_cut_by_its_own_length_goes_on_as_the_undisturbed_one(stage: str, tmp_path: Path) -> None:
     base = prepared(tmp_path)
@@ -139,15 +131,76 @@ def interrupted(base: Path, stage: str, folder: Path, at: int) -> None:
     running.run(made, folder=folder, given=running.Given(rewards=tuple(given["rewards"])), tell=tell)
 
 
+# --- killed ---------------------------------------------------------------------------------------------------
+
+# Each run is a forked child, so that a kill costs no start of an interpreter; what dies and what is left on the disk
+# are those of any killed process. A child is killed a random time after its first new line of metrics and resumed,
+# until its stage was killed often enough; runs that end are compared byte by byte and another one begins.
+KILLS, STEPS = 34, 240  # for each of three stages
+
+
+def child(path: Path, folder: Path) -> int:
+    """A process that trains or goes on in `folder`; its exit code says how it ended."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        run_recipe(load_recipe(path), folder=folder, base=path.parent, resume=True)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(3)
+
+
+def ended(process: int, block: bool = False) -> int | None:
+    """The wait status of a child that ended, None while it runs."""
+    done, status = os.waitpid(process, 0 if block else os.WNOHANG)
+    return status if done else None
+
+
+def lines(folder: Path) -> bytes:
+    place = folder / METRICS
+    return place.read_bytes() if place.exists() else b""
+
+
+def killed(path: Path, folder: Path, wait: float) -> tuple[bool, bool]:
+    """(whether it was killed before it ended, whether something was half written then)."""
+    before = lines(folder)
+    process = child(path, folder)
+    while (status := ended(process)) is None and lines(folder) in (before, b""):
+        time.sleep(0.001)
+    if status is None:
+        time.sleep(wait)
+        os.kill(process, signal.SIGKILL)
+        status = ended(process, block=True)
+    assert status is not None
+    if os.WIFEXITED(status):
+        assert os.waitstatus_to_exitcode(status) == 0
+        return False, False
+    return True, any(folder.rglob("*.part"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "dpo", "grpo"])
 def test_sigkill_at_random_moments_changes_nothing(stage: str, tmp_path: Path) -> None:
-    base = prepared(tmp_path)
-    path = recipe(base, stage, 400, save_every=5)
-    whole = files(trained(path, tmp_path / "whole"))
-    for round_number in range(4):
-        cut = killed_until_done(path, tmp_path / f"cut{round_number}", 9, round_number)
-        assert files(cut) == whole
+    path = recipe(prepared(tmp_path), stage, STEPS, save_every=1)
+    assert os.waitstatus_to_exitcode(ended(child(path, tmp_path / "whole"), block=True) or 0) == 0
+    whole = files(tmp_path / "whole")
+    waits = iter((0.15 * derive(11, "kill", stage).uniform(50 * KILLS) ** 2).tolist())
+    kills = torn = rounds = most = 0
+    while kills < KILLS:
+        folder, own = tmp_path / f"cut{rounds}", 0
+        while True:
+            was_killed, was_torn = killed(path, folder, next(waits))
+            if not was_killed:
+                break
+            own, kills, torn = own + 1, kills + 1, torn + was_torn
+            for place in (folder / "checkpoints").glob("*.safetensors"):
+                assert read(place).step <= STEPS  # what has its name is whole
+        assert files(folder) == whole
+        rounds, most = rounds + 1, max(most, own)
+    print(f"{stage}: {kills} kills in {rounds} runs, at most {most} in one, {torn} while a file was half written")
+    assert most >= 3 and torn >= 1 and BEST in whole
 
 
 def test_checkpoints_are_whole_or_not_used(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from alexandra.config import parse_config, validate
 from alexandra.errors import NotFoundError, UsageError
 from alexandra.storage import publish
 from alexandra.train.lm.build import Given
-from alexandra.train.lm.doctor import Diagnosis, diagnose
+from alexandra.train.lm.doctor import Diagnosis, Finding, diagnose
+from alexandra.train.lm.foreign_recipe import SUFFIXES, translate
 from alexandra.train.lm.recipe import STAGES, Recipe
 from alexandra.train.lm.run import Trained, load_recipe, read_recipe, run
+from alexandra.train.lm.translation import Translation
 from alexandra.train.watch import METRICS, TIMING, read_lines
 
 Tell = Callable[[str, int, int], None]
+_FILES = (".toml", *SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,14 @@ class Planned:
 
 def plan(request: Request) -> list[Planned]:
     """Every run of a request: one per seed and per combination of settings such as width=64,128."""
-    base = Path(request.what).parent if request.what.endswith(".toml") else Path()
+    is_file = request.what.endswith(_FILES)
+    base = Path(request.what).parent if is_file else Path()
     found = []
     for chosen in _combinations(request.settings):
         recipe = _recipe(request, chosen)
         for seed in range(recipe.seed, recipe.seed + request.seeds):
             one = recipe.model_copy(update={"seed": seed})
-            name = Path(request.what).stem if request.what.endswith(".toml") else request.what
+            name = Path(request.what).stem if is_file else request.what
             suffix = [text.replace("=", "-").replace("/", "_") for text in chosen if "=" in text and request.settings]
             parts = [name, *(suffix if len(_combinations(request.settings)) > 1 else []), one.settings_hash[:8]]
             found.append(Planned(one, request.runs / "-".join(parts), base))
@@ -83,6 +88,11 @@ def _recipe(request: Request, settings: Sequence[str]) -> Recipe:
         extra.append(f"reward.functions=[{names}]")
     if request.what.endswith(".toml"):
         return load_recipe(request.what, [*extra, *settings])
+    if request.what.endswith(SUFFIXES):
+        made = translate(Path(request.what))
+        for key, why in made.left.items():
+            warnings.warn(f"{made.source}: not taken over: {key}: {why}", UserWarning, stacklevel=2)
+        return parse_config(made.toml(), Recipe, [*extra, *settings], made.source)
     if request.what not in STAGES:
         raise UsageError(
             f"{request.what!r} is no recipe and no stage", hint=f"a .toml file, or one of {', '.join(STAGES)}"
@@ -101,9 +111,32 @@ def train(request: Request, tell: Tell | None = None) -> list[Trained]:
 
 
 def doctor(request: Request) -> Diagnosis:
-    """Look a recipe over on a few of its own rows."""
-    (one, *_) = plan(request)
-    return diagnose(one.recipe, Given(), one.base)
+    """Look a recipe over on a few of its own rows; what another tool's file says and a recipe cannot is found too."""
+    if not request.what.endswith(SUFFIXES):
+        (one, *_) = plan(request)
+        return diagnose(one.recipe, Given(), one.base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        (one, *_) = plan(request)
+    found, left = diagnose(one.recipe, Given(), one.base), translate(Path(request.what)).left
+    fix = f"alexandra recipe from {request.what} writes the recipe: say there what you want"
+    more = tuple(Finding("recipe", key, why, fix) for key, why in left.items())
+    return replace(found, findings=(*more, *found.findings))
+
+
+def translated(path: Path, stage: str = "", out: Path | None = None) -> Translation:
+    """A configuration of TRL or Axolotl as a recipe, written to `out` where it is given."""
+    made = translate(path, stage)
+    parse_config(made.toml(), Recipe, (), made.source)
+    if out is not None:
+        publish(out, made.toml().encode())
+    return made
+
+
+def translation_record(made: Translation) -> dict[str, Any]:
+    """A translation as a JSON record."""
+    lists = {"taken": made.taken, "no_effect": made.no_effect, "left": made.left}
+    return {"source": made.source, "recipe": made.recipe, **lists}
 
 
 def diagnosis_record(found: Diagnosis) -> dict[str, Any]:

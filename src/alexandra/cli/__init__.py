@@ -52,6 +52,10 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         "Corpora from recipes: run one, look at what it made.",
         {"run": data.data_run, "inspect": data.data_inspect},
     ),
+    "recipe": (
+        "Recipes of training runs.",
+        {"from": training.recipe_from},
+    ),
     "huggingface": (
         "Models in from Hugging Face's form and out again.",
         {"import": exchange.import_model, "export": exchange.export_model},

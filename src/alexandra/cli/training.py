@@ -41,7 +41,7 @@ def train(
 
 
 def doctor(
-    what: Annotated[str, typer.Argument(help="A recipe (.toml), or a stage.")],
+    what: Annotated[str, typer.Argument(help="A recipe (.toml; a .yaml of TRL or Axolotl), or a stage.")],
     model: Annotated[str, typer.Option(help="A .nl file, or the folder model of an earlier run.")] = "",
     data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
     reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,
@@ -59,6 +59,22 @@ def doctor(
     show(training.diagnosis_record(found), as_json, lambda: training.diagnosis_lines(found))
     if found.findings:
         raise typer.Exit(1)
+
+
+def recipe_from(
+    file: Annotated[Path, typer.Argument(help="A YAML or JSON file of TRL or Axolotl.")],
+    stage: Annotated[str, typer.Option(help="What a TRL file is for, where it does not show it: sft, dpo ...")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the recipe here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write another trainer's configuration as a recipe; keys that cannot be taken over are named in it.
+
+    Example: alexandra recipe from axolotl.yml --out recipe.toml
+    """
+    from alexandra.api import training
+
+    made = training.translated(file, stage, out)
+    show(training.translation_record(made), as_json, lambda: made.toml().rstrip())
 
 
 def plot(

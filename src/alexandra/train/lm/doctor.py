@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ class Patient:
     given: Given
     base: Path
     built: Built
+
+    @cached_property
+    def first_change(self) -> tuple[int, dict[str, np.ndarray]]:
+        """The first step that changes a weight under plain SGD, and its change."""
+        for number in range(6):
+            change = _change(self.again(**PLAIN, clip=0.0, micro=0), number)
+            if any(array.any() for array in change.values()):
+                return number, change
+        raise NotApplicable("the first steps change nothing: all answers had one reward")
 
     def again(self, **train: Any) -> Built:
         """The same recipe with other keys of [train] (and `length` of [data])."""
@@ -219,7 +229,7 @@ PLAIN = {"optimizer": "sgd", "lr": 1e-2, "momentum": 0.0, "weight_decay": 0.0, "
 
 def check_split(patient: Patient) -> list[Finding]:
     """Micro-batches, padding and packing must not change a step (TRL PR 6024, verl 7200, TRL 784)."""
-    number, whole = _first_change(patient)
+    number, whole = patient.first_change
     size = max(float(np.abs(array).max()) for array in whole.values())
     variants: list[tuple[str, dict[str, Any]]] = [("micro = 1", {"micro": 1}), ("micro = 3", {"micro": 3})]
     if not patient.recipe.train.pack and patient.recipe.stage != "pretrain":  # whose length is its data
@@ -235,15 +245,6 @@ def check_split(patient: Patient) -> list[Finding]:
             text = f"with {words} a step differs by {gap / size:.1%}{_ratio(other, whole)}"
             found.append(Finding("split", "the loss", text, "divide by counts of the whole batch, not of a part"))
     return found
-
-
-def _first_change(patient: Patient) -> tuple[int, dict[str, np.ndarray]]:
-    """The first step that changes a weight under plain SGD, and its change."""
-    for number in range(6):
-        change = _change(patient.again(**PLAIN, clip=0.0, micro=0), number)
-        if any(array.any() for array in change.values()):
-            return number, change
-    raise NotApplicable("the first steps change nothing: all answers had one reward")
 
 
 def check_slope(patient: Patient) -> list[Finding]:
@@ -342,7 +343,7 @@ def check_repeat(patient: Patient) -> list[Finding]:
 
 def check_gradients(patient: Patient) -> list[Finding]:
     """A parameter that no step changes is not connected to the loss."""
-    _, change = _first_change(patient)
+    _, change = patient.first_change
     frozen = patient.recipe.train.frozen
     still = [n for n, a in change.items() if not a.any() and not any(n == f or n.startswith(f) for f in frozen)]
     if not still:
