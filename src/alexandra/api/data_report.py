@@ -60,7 +60,7 @@ def report_page(outcome: Mapping[str, Any], seen: Inspection) -> str:
 
 
 def _losses(losses: Mapping[str, int]) -> str:
-    rows = sorted(((reason, count) for reason, count in losses.items()), key=lambda row: -row[1])
+    rows = sorted(((reason, count) for reason, count in losses.items() if count), key=lambda row: -row[1])
     return html.table(("reason", "records"), rows) if rows else html.paragraph("Nothing was lost.")
 
 

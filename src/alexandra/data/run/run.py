@@ -70,7 +70,8 @@ class Runner:
         prepared = self._with_models()
         text = prepared.model_dump_json()
         self.units = self._plan(prepared)
-        tasks = [ReadTask(text, str(self.place), unit) for unit in self.units]
+        stamp = key_of(*map(self._stamped, prepared.model_dump(mode="json")["steps"]))
+        tasks = [ReadTask(text, str(self.place), unit, stamp) for unit in self.units]
         self._each(read_unit, [task for task in tasks if not Path(task.unit.folder).is_dir()], "read", len(tasks))
         folders = [Path(unit.folder) for unit in self.units]
         outcome = self._report(folders)
@@ -125,7 +126,7 @@ class Runner:
         that shapes their documents.
         """
         body = prepared.model_dump(mode="json")
-        steps = [{**row, "model": Path(row["model"]).name} if row.get("model") else row for row in body["steps"]]
+        steps = [self._stamped(row) for row in body["steps"]]
         units: list[Unit] = []
         groups = 0
         for number, source in enumerate(prepared.sources):
@@ -143,6 +144,16 @@ class Runner:
                         folder = str(self.work / "units" / key_of(*shape, list(names), stamps, *cut))
                         units.append(Unit(number, tuple(map(str, share)), names, folder, part, groups))
         return units
+
+    def _stamped(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A step with the content of the files that it names in place of their paths."""
+        if row["use"] == "decontaminate":
+            sets = {name: [_stamp(path) for path in files_of(files, self.place)] for name, files in row["sets"].items()}
+            return {**row, "sets": sets}
+        if not row.get("model"):
+            return row
+        path = self.place / row["model"]
+        return {**row, "model": path.name if path.is_relative_to(self.work) else _stamp(path)}
 
     def _parts(self, share: list[Path], stamps: list[Any], kind: str, options: ReadOptions) -> list[Part]:
         """The parts of a file that stands alone; found once, and kept in the work folder."""
@@ -301,7 +312,9 @@ def summary(outcome: Mapping[str, Any]) -> list[str]:
     """The run in lines of text."""
     lines = [f"{outcome['totals']['records']:,} records in, {outcome['documents']:,} documents out"]
     lines += [
-        f"  {count:>10,}  {reason}" for reason, count in sorted(outcome["losses"].items(), key=lambda item: -item[1])
+        f"  {count:>10,}  {reason}"
+        for reason, count in sorted(outcome["losses"].items(), key=lambda one: -one[1])
+        if count
     ]
     corpus = outcome.get("corpus") or {}
     if corpus:

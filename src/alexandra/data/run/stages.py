@@ -44,11 +44,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class ReadTask:
-    """`recipe` is its JSON, with models in place of reference texts; `place` its folder."""
+    """`recipe` is its JSON, with models in place of reference texts; `place` its folder; `stamp` tells versions of the
+    files that its steps name apart.
+    """
 
     recipe: str
     place: str
     unit: Unit
+    stamp: str = ""
 
 
 @lru_cache(maxsize=4)
@@ -57,7 +60,7 @@ def _recipe(text: str) -> Recipe:
 
 
 @lru_cache(maxsize=4)
-def _steps(text: str, place: str) -> tuple[Step, ...]:
+def _steps(text: str, place: str, stamp: str) -> tuple[Step, ...]:
     return tuple(build_steps(_recipe(text).steps, Path(place)))
 
 
@@ -76,7 +79,7 @@ def read_unit(task: ReadTask) -> str:
 
         records = _records(task.unit, source)
         writer = _Writer(folder, recipe)
-        for document in flow(records, _steps(task.recipe, task.place), ledger, put_aside):
+        for document in flow(records, _steps(task.recipe, task.place, task.stamp), ledger, put_aside):
             writer.add(document)
         writer.close()
         ledger.check()
