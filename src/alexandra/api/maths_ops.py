@@ -55,8 +55,14 @@ def validate(path: str | Path, *, workers: int = 1, progress: Progress = silent)
 
 
 def asker(model: str, registry: str | Path) -> Callable[[str], str]:
-    """A function from a question in prefix form to a registered model's answer as text, "" where it reads none."""
-    from alexandra.api import operations
+    """A function from a question in prefix form to a model's answer as text, "" where it reads none.
+
+    model   the folder of a trained brain, or the name of a registered model
+    """
+    from alexandra.api import brain, operations
+
+    if brain.is_brain(model):
+        return brain.asker(model)
 
     def ask(question: str) -> str:
         try:

@@ -45,25 +45,41 @@ def generate(
 
 
 def validate(
-    path: Annotated[Path, typer.Argument(help="A .jsonl file, or a folder with such files.")],
+    path: Annotated[Path | None, typer.Argument(help="A .jsonl file, or a folder with such files.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", "--input", help="The same as PATH.")] = None,
+    model: Annotated[str, typer.Option(help="The folder of a trained brain: measure its answers instead.")] = "",
     workers: Annotated[int, typer.Option(help="Processes that prove, 0 for every processor.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Prove a generated data set: every answer, key and split is worked out again. Exit code 1 when one is wrong.
 
+    With --model the brain answers every question by its own decoding: accuracy by level and split, and how many of its
+    answers the engine proves.
+
     Example: alexandra validate data/generated
     """
     from alexandra.api import json_records, maths_ops, render
+    from alexandra.errors import UsageError
 
+    place = path or data
+    if place is None or (path and data):
+        raise UsageError("say what to validate once", hint="alexandra validate PATH, or --data PATH")
+    if model:
+        from alexandra.api import brain
+
+        with render.progress("asking") as update:
+            measured = brain.measure(model, place, update)
+        show(brain.measured_record(measured), as_json, lambda: brain.measured_lines(measured))
+        return
     with render.progress("proving") as update:
-        found = maths_ops.validate(path, workers=workers, progress=update)
+        found = maths_ops.validate(place, workers=workers, progress=update)
     show(json_records.validation(found), as_json, lambda: render.validation(found))
     if not found.ok:
         raise typer.Exit(1)
 
 
 def repl(
-    model: Annotated[str, typer.Option(help="A registered model whose answers stand beside: sums:1.")] = "",
+    model: Annotated[str, typer.Option(help="A registered model, or a brain's folder, to answer beside.")] = "",
     execute: Annotated[list[str] | None, typer.Option("--execute", "-e", help="A line to answer; repeatable.")] = None,
     registry: Store = DEFAULT_STORE,
     as_json: Json = False,

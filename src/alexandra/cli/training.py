@@ -11,13 +11,17 @@ from alexandra.cli.options import Json, show
 
 
 def train(
-    what: Annotated[str, typer.Argument(help="A recipe (.toml), or a stage such as sft, dpo, grpo.")],
+    what: Annotated[str, typer.Argument(help="A recipe (.toml), or a stage such as sft, dpo, grpo.")] = "",
+    config: Annotated[Path | None, typer.Option(help="A recipe of the brain: the seed's train_config.toml.")] = None,
     model: Annotated[str, typer.Option(help="A .nl file, or the folder model of an earlier run.")] = "",
     data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
     reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the recipe: train.lr=0.001; a,b runs both.")
     ] = None,
+    output: Annotated[Path | None, typer.Option(help="The brain's folder (default: output_dir of its recipe).")] = None,
+    log_file: Annotated[Path | None, typer.Option(help="The brain's log (default: log_file in its folder).")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print the brain's log as well.")] = False,
     seeds: Annotated[int, typer.Option(help="So many runs with consecutive seeds.")] = 1,
     lora: Annotated[int, typer.Option(help="Train adapters of this rank (transformers models).")] = 0,
     runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
@@ -30,6 +34,11 @@ def train(
     """
     from alexandra.api import render, training
 
+    chosen = str(config or what)
+    if config or (chosen.endswith(".toml") and _is_brain(chosen)):
+        settings = (*(setting or ()), *((f'paths.train_data="{data}"',) if data else ()))
+        _train_brain((Path(chosen), output, log_file, settings), resume, verbose, as_json)
+        return
     request = training.Request(what, model, data, tuple(reward or ()), tuple(setting or ()), seeds, lora, runs, resume)
     with render.progress("training") as update:
         found = training.train(request, update)
@@ -38,6 +47,25 @@ def train(
         as_json,
         lambda: [line for one in found for line in training.lines(one)],
     )
+
+
+def _is_brain(recipe: str) -> bool:
+    from alexandra.api import brain
+
+    return brain.is_brain_recipe(recipe)
+
+
+def _train_brain(
+    given: tuple[Path, Path | None, Path | None, tuple[str, ...]], resume: bool, verbose: bool, as_json: bool
+) -> None:
+    """Train the brain of the mathematics curriculum."""
+    from alexandra.api import brain, render
+
+    recipe, output, log, settings = given
+    request = brain.BrainRequest(recipe, output, settings, resume, log, print_log=verbose)
+    with render.progress("training") as update:
+        found = brain.train(request, update)
+    show(brain.record(found), as_json, lambda: brain.lines(found))
 
 
 def doctor(

@@ -50,9 +50,7 @@ def validate(
 ) -> Validation:
     """Prove every .jsonl file at or below `path`; DataError when there is none."""
     place = Path(path)
-    files = [place] if place.is_file() else sorted(place.rglob("*.jsonl"))
-    if not files:
-        raise DataError(f"no .jsonl file at {str(place)!r}", hint="alexandra generate --level 1 --out DIR writes some")
+    files = files_of(place)
     book = _Book()
     with _Prover(workers) as prover:
         for file in files:
@@ -63,6 +61,14 @@ def validate(
     for manifest in sorted(place.rglob(MANIFEST)) if place.is_dir() else []:
         book.compare(manifest)
     return Validation(place, book.rows, book.table(), dict(book.faults), tuple(book.problems), book.statistics())
+
+
+def files_of(place: Path) -> list[Path]:
+    """The .jsonl files at or below a place; DataError when there is none."""
+    files = [place] if place.is_file() else sorted(place.rglob("*.jsonl"))
+    if not files:
+        raise DataError(f"no .jsonl file at {str(place)!r}", hint="alexandra generate --level 1 --out DIR writes some")
+    return files
 
 
 class _Book:

@@ -50,7 +50,7 @@ def read_model(path: str | Path) -> ModelFolder:
 
 
 def write_model(
-    folder: Path, graph: Graph, weights: WeightSet, tokenizer: Tokenizer, lineage: Mapping[str, str]
+    folder: Path, graph: Graph, weights: WeightSet, tokenizer: Tokenizer | None, lineage: Mapping[str, str]
 ) -> None:
     """A new folder with everything that `read_model` reads."""
     files = weights.files(graph, lineage=dict(lineage))

@@ -1,0 +1,185 @@
+"""Learning the levels in turn: one step is an epoch, then the level is measured on validation items, then decided.
+
+The state that decides the future is weights, moments, the place in every level's documents and the place in the
+curriculum, all of it in the arrays of a checkpoint: a run that was killed at any epoch goes on to the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+import alexandra.curriculum as curriculum
+from alexandra.backends.base import Model
+from alexandra.curriculum.items import VAL, Item
+from alexandra.ir.graph import Graph
+from alexandra.ir.weights import WeightSet
+from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Program, Schedule, WeightedCrossEntropy
+from alexandra.statistics import wilson
+from alexandra.train.grapheme.brain import DOCUMENTS, Solver, Updates
+from alexandra.train.grapheme.documents import Stream, batches
+from alexandra.train.grapheme.recipe import BrainRecipe
+from alexandra.train.lm.batch import TokenBatch
+from alexandra.train.stages import Metrics
+
+MEASURE_SEED = 1
+
+
+class CurriculumStage:
+    """A Stage (train/stages.py) whose steps are epochs."""
+
+    name = "curriculum"
+
+    def __init__(self, recipe: BrainRecipe, graph: Graph, model: Model, threads: int = 1) -> None:
+        self.recipe, self.graph, self.model, self.threads = recipe, graph, model, threads
+        self.updates = Updates(model, _program(recipe))
+        self.streams = {level: Stream(recipe.training.seed, level) for level in recipe.levels}
+        self.level, self.spent, self.best, self.waited = recipe.levels[0], 0, 0.0, 0
+        self._maker = ThreadPoolExecutor(1)
+        self._items: dict[int, list[Item]] = {}
+        self._epoch: list[TokenBatch] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether every level has been left: now all of them are learnt together."""
+        return self.level > self.recipe.levels[-1]
+
+    def step(self, number: int) -> Metrics:
+        """One epoch, the measures after it and the decision."""
+        shares = self._shares()
+        budget = self.recipe.training.updates * self.recipe.training.batch_tokens
+        rows = [
+            row for level, share in shares.items() for row in self.streams[level].take(int(share * budget), self._maker)
+        ]
+        self._epoch = batches(rows, self.recipe.training.rows, self.recipe.training.seed, number)
+        if self.recipe.hardware.parallel_batches:
+            for level, share in shares.items():
+                self.streams[level].prepare(1 + int(share * budget / 8000), self._maker)
+        losses = [self.updates.update(*arrays_of(batch)) for batch in self._epoch]
+        learnt = sum(int(batch.mask_BT.sum()) for batch in self._epoch)
+        found = {
+            "loss": float(np.mean(losses)),
+            "level": float(min(self.level, self.recipe.levels[-1])),
+            "tokens": float(sum(row.positions for row in rows)),
+            "learnt_tokens": float(learnt),
+            "documents": float(len(rows)),
+            "updates": float(len(losses)),
+        }
+        return found | self._decide()
+
+    def evaluate(self) -> Metrics:
+        """The accuracy of every level so far: what was forgotten shows here."""
+        last = self.recipe.levels[-1] if self.finished else self.level
+        solver = self._solver()
+        found = {f"eval_level_{one}": self._accuracy(solver, one) for one in self.recipe.levels if one <= last}
+        return {**found, "eval_accuracy": float(np.mean(list(found.values())))}
+
+    def inputs(self, number: int) -> dict[str, np.ndarray]:
+        return self._epoch[0].arrays() if self._epoch else {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        weights = {f"weights/{name}": np.array(array) for name, array in self.model.weights.items()}
+        moments = {f"run/{name}": array for name, array in self.updates.moments().items()}
+        places = np.array([[level, *stream.place] for level, stream in self.streams.items()], np.int64)
+        place = np.array([self.level, self.spent, self.waited], np.int64)
+        return {**weights, **moments, "streams": places, "curriculum": place, "best": np.array([self.best])}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
+        for name, array in arrays.items():
+            kind, _, own = name.partition("/")
+            if own:
+                parts[kind][own] = array
+        self.updates.restore(WeightSet(parts["weights"]), parts["run"])
+        for level, number, first in arrays["streams"].tolist():
+            self.streams[level].place = number, first
+        self.level, self.spent, self.waited = arrays["curriculum"].tolist()
+        self.best = float(arrays["best"][0])
+
+    # --- the curriculum ---------------------------------------------------------------------------------------------
+
+    def _shares(self) -> dict[int, float]:
+        """Of an epoch's tokens, by level."""
+        levels, config = self.recipe.levels, self.recipe.curriculum
+        weights = {level: config.mixture[level - 1] for level in levels}
+        if self.finished:
+            return {level: weights[level] / sum(weights.values()) for level in levels}
+        before = [level for level in levels if level < self.level]
+        if not before:
+            return {self.level: 1.0}
+        whole = sum(weights[level] for level in before)
+        rest = 1.0 - config.current_share
+        return {**{level: rest * weights[level] / whole for level in before}, self.level: config.current_share}
+
+    def _decide(self) -> Metrics:
+        """Measure the level that is learnt; go on to the next one when it is known or its time is up."""
+        if self.finished:
+            return {}
+        config, level = self.recipe.curriculum, self.level
+        items = self._held_out(level)
+        right = self._right(self._solver(), level)
+        accuracy, low = right / len(items), wilson(right / len(items), len(items), 0.975)[1]
+        self.spent += 1
+        epoch = self.spent
+        self.waited = 0 if accuracy > self.best else self.waited + 1
+        self.best = max(self.best, accuracy)
+        passed = low >= config.advance_threshold and self.spent >= config.min_epochs_per_level
+        over = self.spent >= self.recipe.training.epochs_per_level or self.waited >= self.recipe.training.patience
+        if passed or over:
+            self.level, self.spent, self.best, self.waited = level + 1, 0, 0.0, 0
+        return {
+            "epoch": float(epoch),
+            "accuracy": accuracy,
+            "accuracy_low": low,
+            "advanced": float(passed),
+            "left": float(over and not passed),
+        }
+
+    def _solver(self) -> Solver:
+        return Solver(self.graph, self.model.weights, threads=self.threads)
+
+    def _accuracy(self, solver: Solver, level: int) -> float:
+        return self._right(solver, level) / len(self._held_out(level))
+
+    def _right(self, solver: Solver, level: int) -> int:
+        items = self._held_out(level)
+        check = curriculum.level_of(level).check
+        answers = solver.write([item.question for item in items])
+        return sum(check(one.answer, item.question, item.expected) for one, item in zip(answers, items, strict=True))
+
+    def _held_out(self, level: int) -> list[Item]:
+        if level not in self._items:
+            count = self.recipe.curriculum.measured
+            self._items[level] = list(curriculum.level(level, count, MEASURE_SEED, VAL))
+        return self._items[level]
+
+
+def arrays_of(batch: TokenBatch) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs and targets as a backend takes them."""
+    inputs = {"tokens": batch.tokens_BT, DOCUMENTS: batch.segments_BT}
+    return inputs, {"classes": batch.targets_BT.astype(np.int64), "weights": batch.mask_BT.astype(np.float32)}
+
+
+def _program(recipe: BrainRecipe) -> Program:
+    training = recipe.training
+    steps = recipe.epochs * training.updates
+    schedule = Schedule("cosine", training.warmup, steps, training.final)
+    return Program(
+        WeightedCrossEntropy(),
+        _optimizer(recipe),
+        schedule,
+        batch_size=1,
+        clip_norm=training.clip,
+        seed=training.seed,
+        shuffle=False,
+    )
+
+
+def _optimizer(recipe: BrainRecipe) -> Optimizer:
+    rule, rate = recipe.optimizer, recipe.training.learning_rate
+    if rule.type == "sgd":
+        return SGD(rate, weight_decay=rule.weight_decay)
+    kind = Adam if rule.type == "adam" else AdamW
+    return kind(rate, rule.beta1, rule.beta2, rule.epsilon, rule.weight_decay)

@@ -1,0 +1,227 @@
+"""The brain learns, resumes to the same bytes, and is measured by what it writes; what knows nothing scores zero."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexandra.curriculum import level
+from alexandra.curriculum.items import TEST_IID, TRAIN, VAL, split_of
+from alexandra.errors import ConfigError, StorageError
+from alexandra.ir.cost import parameters
+from alexandra.lang.nureon import compile_network
+from alexandra.storage import read_bytes
+from alexandra.train.grapheme.brain import Solver, Written, packed_graph
+from alexandra.train.grapheme.documents import LENGTHS, Stream, batches, chunk
+from alexandra.train.grapheme.network import NETWORK
+from alexandra.train.grapheme.recipe import BrainRecipe
+from alexandra.train.grapheme.robustness import joined, nearby
+from alexandra.train.grapheme.run import load_recipe, network, run
+from alexandra.train.grapheme.score import (
+    Score,
+    abstention,
+    answered,
+    calibration_error,
+    echo,
+    judged,
+    score,
+    shuffled,
+    threshold_for,
+    verified_at,
+)
+from alexandra.train.grapheme.seed_log import SeedLog
+from alexandra.train.lm.folder import read_model
+
+pytest.importorskip("alexandra._native", reason="the brain runs on the native engine")
+
+SEED_CONFIG = """
+[training]
+batch_size = 64
+epochs_per_level = 10
+learning_rate = 0.001
+patience = 5
+checkpoint_every = 2
+[optimizer]
+type = "adam"
+beta1 = 0.9
+beta2 = 0.999
+epsilon = 1e-8
+weight_decay = 0.0001
+[loss]
+node_insertion_cost = 1.0
+node_deletion_cost = 1.0
+edge_insertion_cost = 0.5
+edge_deletion_cost = 0.5
+clique_weight = 2.0
+[curriculum]
+start_level = 1
+end_level = 7
+advance_threshold = 0.95
+min_epochs_per_level = 5
+[paths]
+train_data = "data/generated"
+output_dir = "checkpoints"
+log_file = "training.log"
+[hardware]
+num_threads = 0
+parallel_batches = true
+"""
+
+
+def small(**training: int) -> BrainRecipe:
+    record = {
+        "training": {
+            "batch_size": 16,
+            "epochs": 4,
+            "epochs_per_level": 2,
+            "updates_per_epoch": 3,
+            "warmup": 2,
+            **training,
+        },
+        "curriculum": {"end_level": 2, "measured": 10},
+        "network": {"width": 16, "layers": 1, "heads": 2, "hidden": 32},
+        "hardware": {"num_threads": 1},
+    }
+    return BrainRecipe.model_validate(record)
+
+
+def test_the_seeds_configuration_is_a_recipe_as_it_stands(tmp_path: Path) -> None:
+    place = tmp_path / "train_config.toml"
+    place.write_text(SEED_CONFIG)
+    recipe = load_recipe(place)
+    assert recipe.epochs == 70 and recipe.training.updates == 156 and recipe.optimizer.type == "adam"
+    assert recipe.loss.clique_weight == 2.0 and recipe.levels == (1, 2, 3, 4, 5, 6, 7)
+    with pytest.raises(ConfigError, match="learning_rat"):
+        load_recipe(place, ["training.learning_rat=0.1"])
+
+
+def test_the_example_network_is_the_packages_own() -> None:
+    example = Path(__file__).parents[3] / "examples" / "networks" / "grapheme.nl"
+    assert example.read_text() == NETWORK
+    assert parameters(network(BrainRecipe())) < 5_000_000
+
+
+def test_documents_are_of_the_training_split_and_the_same_every_time() -> None:
+    rows = chunk(0, 3, 2)
+    assert rows and all(split_of(row.key) == TRAIN for row in rows)
+    assert [row.tokens for row in chunk(0, 3, 2)] == [row.tokens for row in rows]
+    assert {row.key for row in rows}.isdisjoint(item.key for item in level(3, 100, 0, TEST_IID))
+
+
+def test_a_stream_goes_on_where_it_was() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as maker:
+        whole, first = Stream(0, 1), Stream(0, 1)
+        rows = whole.take(4000, maker)
+        again = first.take(1500, maker)
+        first.prepare(3, maker)
+        later = Stream(0, 1, first.place)
+        later.prepare(2, maker)
+        again += later.take(4000 - sum(row.positions for row in again), maker)
+    assert [row.key for row in rows] == [row.key for row in again]
+
+
+def test_an_epochs_batches_hold_every_document_once() -> None:
+    rows = [row for number in (1, 2, 6) for row in chunk(0, number, 0)]
+    found = batches(rows, 16, 0, 3)
+    assert sum(batch.rows for batch in found) == len(rows)
+    assert {batch.tokens_BT.shape[1] for batch in found} <= set(LENGTHS)
+    assert all(batch.tokens_BT.shape[0] == 16 for batch in found)
+    learnt = sum(int(batch.mask_BT.sum()) for batch in found)
+    assert learnt == sum(sum(row.mask) for row in rows)
+
+
+def test_a_packed_row_reads_as_its_documents_alone() -> None:
+    import alexandra as ax
+
+    graph = compile_network(NETWORK, constants={"width": 16, "layers": 2, "heads": 2, "hidden": 32})
+    model = ax.bind(packed_graph(graph), backend="native", seed=1)
+    (batch, *_) = batches(chunk(0, 2, 0)[:20], 16, 0, 0)
+    whole = model.forward({"tokens": batch.tokens_BT, "documents": batch.segments_BT})["logits"]
+    row, first, last = batch.places[-1]
+    alone = ax.bind(graph, backend="native", weights=model.weights)
+    own = alone.forward({"tokens": batch.tokens_BT[row : row + 1, first:last]})["logits"]
+    assert np.allclose(whole[row, first:last], own[0], atol=1e-4)
+
+
+def test_a_killed_run_goes_on_to_the_same_curve(tmp_path: Path) -> None:
+    recipe = small(checkpoint_every=1)
+    recipe = recipe.model_copy(update={"paths": recipe.paths.model_copy(update={"keep": 9})})
+    whole = run(recipe, tmp_path / "whole")
+    assert whole.result.steps == 4
+    for epoch in (1, 2, 3):
+        place = tmp_path / f"killed-{epoch}"
+        shutil.copytree(tmp_path / "whole", place, ignore=shutil.ignore_patterns("model"))
+        for later in range(epoch + 1, 5):
+            (place / "checkpoints" / f"step-{later:08d}.safetensors").unlink()
+        found = run(recipe, place, resume=True)
+        assert found.result.resumed_at == epoch
+        assert read_bytes(place / "metrics.jsonl") == read_bytes(tmp_path / "whole" / "metrics.jsonl")
+        weights, again = read_model(whole.model).weights, read_model(found.model).weights
+        assert weights is not None and again is not None
+        assert all(np.array_equal(array, again[name]) for name, array in weights.items())
+    with pytest.raises(StorageError, match="holds a run already"):
+        run(recipe, tmp_path / "whole")
+
+
+def test_the_curriculum_goes_on_when_time_is_up_and_then_learns_every_level(tmp_path: Path) -> None:
+    log = tmp_path / "training.log"
+    recipe = small()
+    run(recipe, tmp_path / "run", logs=[SeedLog(log, recipe)])
+    epochs = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [one["level"] for one in epochs] == [1, 1, 2, 2]
+    assert [one["left"] for one in epochs] == [0, 1, 0, 1]
+    text = log.read_text()
+    assert "[Level 1] Epoch 1/2" in text and "  Batch " in text and "Epoch complete: avg_loss=" in text
+    assert "[Level 1] Leaving for Level 2" in text
+
+
+def learnt_little() -> tuple[Solver, dict[str, np.ndarray]]:
+    import alexandra as ax
+
+    graph = compile_network(NETWORK, constants={"width": 16, "layers": 1, "heads": 2, "hidden": 32})
+    weights = dict(ax.bind(graph, backend="native", seed=3).weights.items())
+    return Solver(graph, weights), weights
+
+
+def test_models_that_know_nothing_score_near_zero() -> None:
+    solver, weights = learnt_little()
+    items = [item for number in (1, 2, 5, 7) for item in level(number, 25, 1, TEST_IID)]
+    assert score(answered(solver.write, items)).share < 0.05
+    assert score(answered(echo, items)).share < 0.05
+    mixed = shuffled(weights)
+    assert all(sorted(mixed[name].ravel()) == sorted(array.ravel()) for name, array in weights.items())
+
+
+def test_the_engines_word_needs_no_answer_of_the_item() -> None:
+    items = list(level(5, 20, 2, VAL)) + list(level(6, 20, 2, VAL))
+    own = [judged(item, Written(item.answer, 0.9, (), True)) for item in items]
+    assert all(one.right and one.verified for one in own)
+    wrong = [judged(item, Written("(+ x 17)", 0.9, (), True)) for item in items]
+    assert not any(one.right or one.verified for one in wrong)
+    assert verified_at(learnt_little()[0], own, 4) == Score(40, 40)
+
+
+def test_a_threshold_holds_back_what_is_not_known() -> None:
+    items = list(level(1, 40, 2, VAL))
+    own = [
+        judged(item, Written(item.answer if place % 4 else "0", 0.99 if place % 4 else 0.2, (), True))
+        for place, item in enumerate(items)
+    ]
+    threshold = threshold_for(own, 0.999)
+    found = abstention(own, threshold)
+    assert found.emitted.share == 1.0 and found.coverage == 0.75 and threshold == 0.99
+    assert calibration_error(own) < 0.1
+    assert threshold_for([one for one in own if not one.right], 0.999) == 1.0
+
+
+def test_nearby_questions_and_sums_are_questions_of_the_level() -> None:
+    changed = [nearby(item) for item in level(6, 30, 4, TEST_IID)]
+    kept = [one for one in changed if one is not None]
+    assert len(kept) > 20
+    whole = list(level(5, 20, 4, TEST_IID))
+    found = joined(whole[0], whole[1])
+    assert found is not None and found.input.startswith("(derive (+ ") and found.key != whole[0].key
