@@ -18,13 +18,24 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, Self
 
 from alexandra.errors import AlexandraError
 
 START_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 60.0
+
+
+class Closable(Protocol):
+    """What has a `close` to call at the end of a `with` block."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 class WorkerError(AlexandraError):
@@ -63,7 +74,7 @@ def values(results: Iterable[Result]) -> list[Any]:
     return out
 
 
-class Pool:
+class Pool(Closable):
     """`size` workers, started when they are first needed; use it in a `with` block, which ends them."""
 
     def __init__(self, size: int) -> None:
@@ -72,14 +83,6 @@ class Pool:
         self._size = size
         self._workers: list[_Worker] = []
         self._busy = threading.Lock()
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Kill every worker and what it started."""

@@ -103,6 +103,15 @@ def _only_quick(framework: Framework) -> tuple[Tool, ...]:
     return tuple(toolbox()[name] for name in names if name in QUICK and not toolbox()[name].absent())
 
 
+def test_prefetched_answers_keep_their_time_and_are_given_once() -> None:
+    claims = [claim for _ in range(33) for claim in examples.PAIRS["drift"]]
+    tool = toolbox()["drift"]
+    with Judges(workers=2, cache=Cache()) as judges:
+        judges.prefetch([replace(six()[-1], tools=lambda: (tool,))], claims)
+        assert all(verdict.seconds > 1e-6 for verdict in judges.ask(tool, claims))
+        assert all(verdict.seconds < 1e-6 for verdict in judges.ask(tool, claims))
+
+
 def test_a_claim_that_cannot_travel_is_judged_here(workers: Judges) -> None:
     strange = Claim("series", Series((1.0,) * 20, "stable"), {"history": {1, 2}})
     claims = [strange, *[claim for _ in range(40) for claim in examples.PAIRS["drift"]]]

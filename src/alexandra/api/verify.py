@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from alexandra.api import verify_page
@@ -24,6 +23,7 @@ from alexandra.verifiers.claims import KINDS, claim_from, read_claims
 from alexandra.verifiers.judging import Judges
 from alexandra.verifiers.loading import load, six
 from alexandra.verifiers.weights import weights_for
+from alexandra.workers import Closable
 
 Made = Callable[[Any, Any], Claim]
 
@@ -45,7 +45,7 @@ class Verified:
         return sum(band == "approve" for band in self.bands)
 
 
-class Judge:
+class Judge(Closable):
     """Verifiers with their weights, workers and cache, used as reward, metric and gate. Use it in a `with` block.
 
     verifiers  names ("empirical", "checks.py:mine"), Verifiers and functions; default: the six frameworks
@@ -73,14 +73,6 @@ class Judge:
         if isinstance(made, Framework):
             return replace(made, ask=self.judges.ask)
         return wrap(made) if callable(made) and not isinstance(made, Verifier) else made
-
-    def __enter__(self) -> Judge:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.judges.close()

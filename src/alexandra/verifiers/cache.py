@@ -26,6 +26,7 @@ from typing import Any
 from alexandra.errors import missing_extra
 from alexandra.records import Evidence, Verdict
 from alexandra.verifiers.tool import Tool
+from alexandra.workers import Closable
 
 MAGIC = b"AxV1"
 HEAD = struct.Struct("<4s16sI16s")  # magic, key, length, checksum
@@ -69,7 +70,7 @@ def whole(data: bytes | memoryview, start: int = 0) -> tuple[bytes, bytes] | Non
     return (key, payload) if hashlib.blake2b(key + payload, digest_size=16).digest() == checksum else None
 
 
-class Cache:
+class Cache(Closable):
     """`folder`: where the LMDB file lies; None keeps answers in memory only. Use it in a `with` block or `close` it."""
 
     def __init__(self, folder: str | Path | None = None, kept: int = KEPT) -> None:
@@ -79,12 +80,6 @@ class Cache:
         self._disk: Any = None
         if folder is not None:
             self._disk = self._opened(Path(folder))
-
-    def __enter__(self) -> Cache:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         if self._disk is not None:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache as remembered
 from multiprocessing.shared_memory import SharedMemory
-from types import TracebackType
 
 from alexandra.records import Claim, Verdict
 from alexandra.verifiers.base import claim_hash, run
@@ -21,7 +20,7 @@ from alexandra.verifiers.claims import KINDS, claim_from, claim_json
 from alexandra.verifiers.framework import Framework
 from alexandra.verifiers.loading import toolbox
 from alexandra.verifiers.tool import MAX_SIZE, Tool, size_of
-from alexandra.workers import Pool, Result
+from alexandra.workers import Closable, Pool, Result
 
 CHUNK, MANY = 64, 64
 WARM_SECONDS = 60.0  # for a tool's first chunks: importing and compiling
@@ -29,7 +28,7 @@ PASSING = ("did not answer", "switched off", "not installed", "on PATH")  # abst
 
 
 @dataclass
-class Judges:
+class Judges(Closable):
     """`workers` processes (0: everything in this one) and a cache; use it in a `with` block.
 
     In this process nothing has a hard deadline: solvers keep their own limits, and a crash is a crash.
@@ -42,14 +41,7 @@ class Judges:
         self._pool = Pool(self.workers) if self.workers else None
         self._warm: dict[str, int] = {}
         self._hashes: dict[int, tuple[Claim, str]] = {}
-
-    def __enter__(self) -> Judges:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._fresh: dict[bytes, Verdict] = {}  # what a prefetch found out, with its time, until it is asked for
 
     def close(self) -> None:
         if self._pool is not None:
@@ -62,23 +54,26 @@ class Judges:
         if self.cache is None:
             return self._judge([(tool, claims)])[0]
         keys = [key_of(tool, self._hash(claim)) for claim in claims]
+        fresh = {key: self._fresh.pop(key) for key in set(keys) & self._fresh.keys()}
         found = self.cache.get_many(keys)
         lacking: dict[bytes, Claim] = {}
         for key, claim, verdict in zip(keys, claims, found, strict=True):
-            if verdict is None:
+            if verdict is None and key not in fresh:
                 lacking.setdefault(key, claim)
-        fresh = {}
         if lacking:
             (verdicts,) = self._judge([(tool, list(lacking.values()))])
-            fresh = dict(zip(lacking, verdicts, strict=True))
-            self._keep(fresh)
+            answers = dict(zip(lacking, verdicts, strict=True))
+            self._keep(answers)
+            fresh |= answers
         return [
-            without_seconds(kept) if kept is not None else fresh[key] for key, kept in zip(keys, found, strict=True)
+            without_seconds(kept) if kept is not None and key not in fresh else fresh[key]
+            for key, kept in zip(keys, found, strict=True)
         ]
 
     def prefetch(self, frameworks: Iterable[Framework], claims: Sequence[Claim]) -> None:
         """Have the answers of all tools to all claims in the cache, the workers shared between tools."""
         self._hashes = {id(claim): (claim, claim_hash(claim)) for claim in claims if claim.kind in KINDS}
+        self._fresh = {}
         if self.cache is None or self._pool is None:
             return
         asked: list[tuple[Tool, list[bytes], list[Claim]]] = []
@@ -92,7 +87,9 @@ class Judges:
             if keys:
                 asked.append((tool, keys, [by_key[key] for key in keys]))
         for (_, keys, _), verdicts in zip(asked, self._judge([(t, c) for t, _, c in asked]), strict=True):
-            self._keep(dict(zip(keys, verdicts, strict=True)))
+            answers = dict(zip(keys, verdicts, strict=True))
+            self._keep(answers)
+            self._fresh |= answers
 
     def _hash(self, claim: Claim) -> str:
         known = self._hashes.get(id(claim))

@@ -26,6 +26,7 @@ from typing import Any
 from alexandra.errors import VerifierError
 from alexandra.records import EMPTY
 from alexandra.verifiers.sandbox.zygote import HEADER, START_SECONDS
+from alexandra.workers import Closable
 
 GRACE_SECONDS = 2.0
 _CHUNK = 1 << 16
@@ -86,7 +87,7 @@ class _Running:
         self.stopping = False
 
 
-class Sandbox:
+class Sandbox(Closable):
     """One zygote and the jobs forked from it; may be used by several threads. `readable`: further folders to show."""
 
     def __init__(self, readable: Sequence[str | Path] = ()) -> None:
@@ -95,12 +96,6 @@ class Sandbox:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._owner = 0
-
-    def __enter__(self) -> Sandbox:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the zygote and every job of it."""

@@ -11,17 +11,9 @@ from collections import Counter
 from alexandra.records import Claim, Verdict
 from alexandra.statistics import wilson
 from alexandra.verifiers.tool import SOFT, Tool, own_version
+from alexandra.verifiers.tools.answers import alike
 
 FEWEST = 2
-
-
-def alike(answer: str) -> str:
-    """An answer in the form that is compared."""
-    text = " ".join(str(answer).strip().casefold().rstrip(".").replace(",", "").split())
-    try:
-        return f"{float(text):.10g}"
-    except ValueError:
-        return text
 
 
 def _judge(tool: Tool, claim: Claim) -> Verdict:

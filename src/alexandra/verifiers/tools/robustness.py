@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from alexandra.records import Claim, Verdict
 from alexandra.verifiers.tool import SOFT, Tool, own_version
-
-
-def _alike(answer: str) -> str:
-    text = " ".join(str(answer).strip().casefold().rstrip(".").replace(",", "").split())
-    try:
-        return f"{float(text):.10g}"
-    except ValueError:
-        return text
+from alexandra.verifiers.tools.answers import alike
 
 
 def _judge(tool: Tool, claim: Claim) -> Verdict:
-    variants = [_alike(one) for one in claim.content.variants]
+    variants = [alike(one) for one in claim.content.variants]
     if not variants:
         return tool.abstains("there are no variants")
-    same = sum(one == _alike(claim.content.answer) for one in variants)
+    same = sum(one == alike(claim.content.answer) for one in variants)
     words = f"{same} of {len(variants)} rewordings get the same answer"
     return tool.says(claim, same / len(variants), words, confidence=SOFT * len(variants) / (len(variants) + 2))
 
