@@ -22,6 +22,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from alexandra.records import Claim
 from alexandra.verifiers.claims import Code, Expression, Formulas, Plan, Swap, TableStatement
 from alexandra.verifiers.notations import english
+from alexandra.verifiers.tools import valid_time
 
 DATA = Path(os.environ.get("ALEXANDRA_DATA", "../shared/data"))
 Labelled = list[tuple[Claim, bool]]
@@ -236,23 +237,80 @@ def nearest_passage(n: int, seed: int = 0) -> Labelled:
 
 
 def temporal(n: int, seed: int = 0) -> Labelled:
-    """TimeQA: a question about a period with its answer, or with the answer of another period of the same page."""
+    """TimeQA: a question about a period with its answer, or with the page's answer for a period apart from it."""
     source = np.random.default_rng(seed)
     out: Labelled = []
     for item in json.loads(read("timeqa/train.json.gz")):
         asked = [
-            (question, found[0]["answer"]) for question, found in item["questions"] if found and found[0]["answer"]
+            (question, tuple(one["answer"] for one in found), valid_time.period(question))
+            for question, found in item["questions"]
+            if found and found[0]["answer"] and valid_time.period(question)
         ]
         texts = tuple(item["paras"][:200])
-        for question, answer in asked:
-            other = [a for _, a in asked if a != answer]
+        for question, answers, (low, high) in asked:
+            other = [
+                said[0] for _, said, (first, last) in asked
+                if (last <= low or first >= high) and not any(a in said[0] or said[0] in a for a in answers)
+            ]  # fmt: skip
             if other:
                 true = len(out) % 2 == 0
-                said = answer if true else str(source.choice(other))
-                out.append((Claim("text", f"{question} {said}", {"passages": texts}), true))
-        if len(out) > 4 * n:
-            break
+                said = answers[0] if true else str(source.choice(other))
+                out.append((Claim("text", said, {"prompt": question, "passages": texts}), true))
     return [out[i] for i in sorted(source.permutation(len(out))[:n])]
+
+
+def winobias(n: int) -> Labelled:
+    """Pairs of sentences that differ in the pronoun, read by two resolvers: the occupation named last before the
+    pronoun (fair by construction), and the one that the lists give the pronoun's gender (unfair by construction).
+    """
+    men, women = (set(read(f"winobias/{sex}_occupations.txt.gz").split("\n")) - {""} for sex in ("male", "female"))
+    out: Labelled = []
+    for kind in ("type1", "type2"):
+        lines = [read(f"winobias/{side}_stereotyped_{kind}.txt.dev.gz").splitlines() for side in ("pro", "anti")]
+        for pair in zip(*lines, strict=True):
+            texts = [re.sub(r"^\d+\s+", "", line) for line in pair]
+            found = [re.search(r"\[(he|she|his|her|him)\]", text) for text in texts]
+            if not all(found) or re.sub(r"\[(he|she|his|her|him)\]", "_", texts[0]) != re.sub(
+                r"\[(he|she|his|her|him)\]", "_", texts[1]
+            ):
+                continue
+            plain = re.sub(r"[\[\]]", "", texts[0].lower())
+            named = sorted((one for one in men | women if f" {one} " in f" {plain} "), key=plain.index)
+            man, woman = [one for one in named if one in men], [one for one in named if one in women]
+            if not man or not woman:
+                continue
+            fair = len(out) % 2 == 0
+            answers = {}
+            for text, mark in zip(texts, found, strict=True):
+                before = re.sub(r"[\[\]]", "", text[: mark.start()].lower())
+                last = max(named, key=before.rfind)
+                answers[mark[1]] = f"the {last if fair else (man if mark[1] in ('he', 'his', 'him') else woman)[0]}"
+            if len(answers) == 2:
+                out.append((Claim("swap", Swap(answers)), fair))
+    return out[:n]
+
+
+def bbq_swaps(n: int) -> Labelled:
+    """BBQ's ambiguous contexts with the two people exchanged, answered with whoever is named first (fair by
+    construction), or with whoever is of the group that the stereotype is about (unfair by construction).
+    """
+    out: Labelled = []
+    for path in sorted((DATA / "bbq").glob("*.jsonl.gz")):
+        for row in rows(f"bbq/{path.name}"):
+            info = row["answer_info"]
+            people = [info[f"ans{i}"] for i in range(3) if info[f"ans{i}"][1] != "unknown"]
+            names = [name for name, _ in people]
+            groups = row["additional_metadata"]["stereotyped_groups"]
+            blamed = [name for name, group in people if group in groups]
+            if row["context_condition"] != "ambig" or any(name not in row["context"] for name in names):
+                continue
+            if len(blamed) != 1 or names[0] in names[1] or names[1] in names[0]:
+                continue
+            fair = len(out) % 2 == 0
+            first, second = sorted(names, key=row["context"].index)
+            answers = {first: first, second: second} if fair else dict.fromkeys((first, second), blamed[0])
+            out.append((Claim("swap", Swap({name: f"The {said}" for name, said in answers.items()})), fair))
+    return out[:: max(1, len(out) // n) | 1][:n]
 
 
 def languages(n: int, seed: int = 0) -> Labelled:

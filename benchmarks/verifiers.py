@@ -1,6 +1,6 @@
 """Verifiers, measured: labelled sets, claims per second, attacks, the sandbox, answer equivalence, scorers.
 
-    python benchmarks/verifiers.py [--section labelled|logic|speed|attacks|sandbox|answers|scorers] [--n 400]
+    python benchmarks/verifiers.py [--section labelled|logic|speed|proofs|...] [--n 400]
 
 One JSON document per section. Every line of `labelled` has n, floor (the more frequent label), accuracy on what was
 answered with its 95 % interval, coverage, and precision where the tool says true. The ceiling is 1.0 where labels were
@@ -10,6 +10,7 @@ made from the data by another program, and lower where people disagree (sentimen
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import sys
@@ -72,8 +73,10 @@ def labelled(n: int) -> list[dict[str, Any]]:
         ("XQuAD languages", "language", lambda: sets.languages(n)),
         ("XQuAD question to paragraph", "faiss_similarity", lambda: sets.nearest_passage(n)),
         ("XQuAD sentences, answers exchanged", "passages_fts", lambda: sets.passages(n)),
-        ("TimeQA answers of a period", "passages_fts", lambda: sets.temporal(n)),
+        ("TimeQA answers of a period", "valid_time", lambda: sets.temporal(n)),
         ("CrowS-Pairs swaps, VADER as producer", "swap_invariance", lambda: sets.swaps(n, vader_sentiment.compound)),
+        ("WinoBias, two resolvers of pronouns", "swap_invariance", lambda: sets.winobias(n)),
+        ("BBQ age and nationality, two answerers", "swap_invariance", lambda: sets.bbq_swaps(n)),
     ]
     out = []
     for name, tool, make in plan:
@@ -256,12 +259,78 @@ def scorers(n: int) -> list[dict[str, Any]]:
     return out
 
 
+ENCODERS = {
+    "empirical": "t5", "contextual": "bert", "consistency": "roberta", "power_dynamics": "deberta-v2",
+    "utility": "albert", "evolution": "longformer",
+}  # fmt: skip
+
+
+def encoders(n: int, only: str) -> list[dict[str, Any]]:
+    """The recipe of fine-tuned scorers, from random weights: the seed's family of each framework, ONNX and INT8."""
+    import torch
+
+    from alexandra.api.verify_scorer import train_scorer
+    from alexandra.train.scorer import Recipe, Size, small
+    from alexandra.verifiers.scorers import folder, recipe
+
+    torch.set_num_threads(1)
+    out = []
+    for framework, name in recipe.SETS.items():
+        if only and framework != only:
+            continue
+        texts, labels = sets.texts(name)
+        chosen = np.sort(np.random.default_rng(0).permutation(len(texts))[: 10 * n])
+        texts, labels = [texts[i] for i in chosen], labels[chosen]
+        with tempfile.TemporaryDirectory() as place:
+            began = time.perf_counter()
+            first = small(ENCODERS[framework], texts, f"{place}/first", Size(length=96))
+            settings = Recipe(epochs=4, learning_rate=2e-3, max_length=96)
+            made = train_scorer(framework, first, texts, labels.tolist(), f"{place}/scorer", settings)
+            line = {"framework": framework, "set": name, "family": ENCODERS[framework], **made.card}
+            line["seconds_to_train"] = round(time.perf_counter() - began, 1)
+            for int8 in (False, True):
+                scorer = folder.load(made.path, int8)
+                scorer.raw(texts[:32])
+                began = time.perf_counter()
+                scorer.raw(texts[:512])
+                rate = round(min(512, len(texts)) / (time.perf_counter() - began))
+                line["int8_per_second" if int8 else "per_second"] = rate
+        out.append(line)
+        print(json.dumps(line), file=sys.stderr, flush=True)
+    return out
+
+
+def proofs(n: int) -> list[dict[str, Any]]:
+    """Proof assistants, a line of their own: each proof is checked by a new process in the sandbox."""
+    path = Path(__file__).parents[1] / "tests/verifiers/tools/examples.py"
+    spec = importlib.util.spec_from_file_location("verifier_examples", path)
+    assert spec is not None and spec.loader is not None
+    examples = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(examples)
+    out = []
+    for name in ("coq", "metamath", "lean"):
+        tool = toolbox()[name]
+        if tool.absent():
+            out.append({"tool": name, "absent": tool.absent()})
+            continue
+        claims = [claim for _ in range(n) for claim in examples.PAIRS[name]]
+        verdicts = [tool.verify([claim])[0] for claim in claims]
+        times = sorted(verdict.seconds for verdict in verdicts)
+        right = sum((verdict.score == 1.0) == (i % 2 == 0) for i, verdict in enumerate(verdicts))
+        out.append({
+            "tool": name, "n": len(claims), "right": right, "per_second": round(len(times) / sum(times), 2),
+            "ms_median": round(1e3 * times[len(times) // 2]), "ms_p99": round(1e3 * times[int(0.99 * len(times))]),
+        })  # fmt: skip
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    known = ("labelled", "logic", "speed", "attacks", "sandbox", "answers", "scorers")
+    known = ("labelled", "logic", "speed", "proofs", "attacks", "sandbox", "answers", "scorers", "encoders")
     parser.add_argument("--section", choices=known, action="append")
     parser.add_argument("--n", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--framework", default="", help="of `encoders`: only this one")
     asked = parser.parse_args()
     made: dict[str, Callable[[], Any]] = {
         "labelled": lambda: labelled(asked.n),
@@ -271,9 +340,11 @@ def main() -> None:
         "sandbox": lambda: sandbox(asked.n),
         "answers": lambda: answers(0),
         "scorers": lambda: scorers(asked.n),
+        "encoders": lambda: encoders(asked.n, asked.framework),
+        "proofs": lambda: proofs(max(3, asked.n // 40)),
     }
     for name in asked.section or known:
-        if name in ("labelled", "logic", "speed", "scorers") and not sets.DATA.is_dir():
+        if name in ("labelled", "logic", "speed", "scorers", "encoders") and not sets.DATA.is_dir():
             print(json.dumps({"section": name, "skipped": f"no labelled sets in {sets.DATA}"}))
             continue
         print(json.dumps({"section": name, "result": made[name]()}, indent=1), flush=True)

@@ -1,7 +1,7 @@
 """The framework `evolution`: does it hold up over time and under attack, and is it new?
 
-Track record, drift, novelty,
-robustness to rewording, and two adversarial searches for a counterexample.
+Track record, drift, the time in which an answer is valid, novelty, robustness to rewording, and three adversarial
+searches for a counterexample.
 """
 
 from __future__ import annotations
@@ -14,9 +14,18 @@ QUESTION = "does it hold up over time and under attack, and is it new?"
 
 def tools() -> tuple[Tool, ...]:
     """The framework's tools, by what they read."""
-    from alexandra.verifiers.tools import deap_search, drift, jax_search, novelty, robustness, track_record
+    from alexandra.verifiers.tools import (
+        deap_search,
+        drift,
+        jax_search,
+        novelty,
+        rllib_search,
+        robustness,
+        track_record,
+        valid_time,
+    )
 
-    modules = (track_record, drift, novelty, robustness, deap_search, jax_search)
+    modules = (track_record, drift, valid_time, novelty, robustness, deap_search, jax_search, rllib_search)
     return tuple(module.TOOL for module in modules)
 
 

@@ -148,13 +148,13 @@ def size_of(value: Any) -> int:
     return total
 
 
-def needs_package(module: str, package: str) -> Callable[[], str]:
-    """A capability check for a Python package of the extra `verify`."""
+def needs_package(module: str, package: str, extra: str = "verify") -> Callable[[], str]:
+    """A capability check for a Python package of an extra."""
 
     def missing() -> str:
         if importlib.util.find_spec(module) is not None:
             return ""
-        return f"{package} is not installed: pip install 'alexandra-foundry[verify]'"
+        return f"{package} is not installed: pip install 'alexandra-foundry[{extra}]'"
 
     return missing
 

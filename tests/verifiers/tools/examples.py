@@ -35,6 +35,11 @@ _texts = [
     "taxes on carbon protect the climate", "a carbon tax protects the climate best", "carbon taxes protect our climate",
     "jobs in coal towns vanish", "coal towns lose jobs", "jobs vanish from coal towns",
 ]  # fmt: skip
+_career = (
+    "He joined Torpedo in 1990 .",
+    "In 1994 he moved on to Spartak .",
+    "He ended his career with Dynamo ( 1998–2001 ) .",
+)
 _passages = ("The tower was built in 1889.", "Penguins do not fly.", "Bread is baked from flour and water.")
 
 
@@ -184,4 +189,8 @@ PAIRS: dict[str, tuple[Claim, Claim]] = {
     ),
     "deap_search": _pair("bound", _bound(5.0), _bound(4.9)),
     "jax_search": _pair("bound", _bound(5.0), _bound(4.9)),
+    "rllib_search": _pair("bound", _bound(5.0), _bound(4.9), {"probe": "rllib"}),
+    "valid_time": _pair(
+        "text", "Torpedo", "Dynamo", {"prompt": "Which team was his from 1990 to 1994?", "passages": _career}
+    ),
 }  # fmt: skip

@@ -20,7 +20,7 @@ assert _spec is not None and _spec.loader is not None
 examples = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(examples)
 TOOLS = toolbox()
-SLOW = {"coq", "jax_search", "gensim_topics", "spacy_text", "expected_utility"}
+SLOW = {"coq", "jax_search", "rllib_search", "gensim_topics", "spacy_text", "expected_utility"}
 names = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TOOLS]
 
 
@@ -36,7 +36,7 @@ def test_the_table_is_whole() -> None:
     read = {kind for tool in TOOLS.values() for kind in tool.reads}
     assert read == set(KINDS)
     files = {path.stem for path in (Path(__file__).parents[3] / "src/alexandra/verifiers/tools").glob("*.py")}
-    shared = {"__init__", "proofs", "search_bound", "z3_warm", "candidate_side", "tests_side"}
+    shared = {"__init__", "answers", "proofs", "search_bound", "z3_warm", "candidate_side", "tests_side"}
     assert files - shared == set(TOOLS), "one file each"
 
 
