@@ -103,6 +103,8 @@ TINY = {
     "albert": {"max_position_embeddings": 130, "intermediate_size": 64, "embedding_size": 16},
     "deberta-v2": {"max_position_embeddings": 130, "intermediate_size": 64, "relative_attention": True,
                    "pos_att_type": ["p2c", "c2p"]},
+    "longformer": {"max_position_embeddings": 130, "intermediate_size": 64, "attention_window": [4, 4],
+                   "sep_token_id": 1},
     "t5": {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0},
 }  # fmt: skip
 
