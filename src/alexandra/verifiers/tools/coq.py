@@ -23,9 +23,9 @@ _STATEMENT_WORDS = re.compile(r"\b(Axiom|Definition|Notation|Theorem|Qed|Proof)\
 @cache
 def _version() -> str:
     try:
-        said = subprocess.run(["coqc", "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run(["coqc", "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
         return "coq " + str((re.findall(r"\d+\.\d+[.\d]*", said) or ["unknown"])[0])
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return "coq not installed"
 
 
@@ -55,8 +55,8 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
         f"Definition claimed : ({statement}) := claim.\nPrint Assumptions claimed.\n"
     )
     ran = proofs.check("coqc", ("-q", "-w", "none", "claim.v"), {"claim.v": source})
-    if ran.why == "lost":
-        return tool.abstains("the sandbox did not answer")
+    if why := proofs.unanswered(ran):
+        return tool.abstains(why)
     if ran.ok and b"Closed under the global context" in ran.stdout:
         return tool.holds(claim, True, "proved, without axioms", source)
     return tool.holds(claim, False, f"not proved: {proofs.words(ran)}", proofs.words(ran))

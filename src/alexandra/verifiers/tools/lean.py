@@ -21,9 +21,9 @@ _OWN_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
 @cache
 def _version() -> str:
     try:
-        said = subprocess.run(["lean", "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+        said = subprocess.run(["lean", "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
         return "lean " + str((re.findall(r"\d+\.\d+\.\d+", said) or ["unknown"])[0])
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return "lean not installed"
 
 
@@ -34,8 +34,8 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
         return tool.holds(claim, False, "refused: the proof consists of tactics, the statement is one proposition")
     source = f"theorem claim : {content.statement} := by\n{proof}\n#print axioms claim\n"
     ran = proofs.check("lean", ("claim.lean",), {"claim.lean": source})
-    if ran.why == "lost":
-        return tool.abstains("the sandbox did not answer")
+    if why := proofs.unanswered(ran):
+        return tool.abstains(why)
     said = ran.stdout.decode("utf-8", "replace")
     used = re.findall(r"depends on axioms: \[([^\]]*)\]", said)
     axioms = {name.strip() for name in used[0].split(",")} if used else set()

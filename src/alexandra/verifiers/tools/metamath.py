@@ -17,9 +17,9 @@ from alexandra.verifiers.tools import proofs
 @cache
 def _version() -> str:
     try:
-        said = subprocess.run(["metamath", "exit"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run(["metamath", "exit"], capture_output=True, text=True, timeout=60, check=False).stdout
         return "metamath " + str((re.findall(r"Version (\d+\.\d+)", said) or ["unknown"])[0])
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return "metamath not installed"
 
 
@@ -31,8 +31,8 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
         return tool.holds(claim, False, "refused: statement and proof hold no Metamath keywords")
     source = f"{axioms}\nclaim $p {content.statement} $= {content.proof} $.\n"
     ran = proofs.check("metamath", ("read claim.mm", "verify proof claim", "exit"), {"claim.mm": source})
-    if ran.why == "lost":
-        return tool.abstains("the sandbox did not answer")
+    if why := proofs.unanswered(ran):
+        return tool.abstains(why)
     said = ran.stdout.decode("utf-8", "replace")
     clean = not re.search(r"\?(Error|Warning)|incomplete|not found", said, re.IGNORECASE)
     if ran.ok and clean and re.search(r"verify proof claim\W+claim\b|proof.* verified|100%", said, re.IGNORECASE):

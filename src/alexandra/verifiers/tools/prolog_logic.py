@@ -82,9 +82,9 @@ def _swipl() -> _Swipl:
 @cache
 def _version() -> str:
     try:
-        said = subprocess.run(["swipl", "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run(["swipl", "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
         return "swi-prolog " + str((findall(r"\d+\.\d+\.\d+", said) or ["unknown"])[0]) + ", " + own_version("1")()
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return "swi-prolog not installed"
 
 

@@ -32,6 +32,13 @@ def check(program: str, arguments: tuple[str, ...], files: Mapping[str, str], li
     return shared().run_many([Job(files=files, program=(path, *arguments), limits=limits)])[0]
 
 
+def unanswered(ran: Ran) -> str:
+    """Why the checker came to no end, or "": what took too long is neither proved nor refuted."""
+    if ran.why == "lost":
+        return "the sandbox did not answer"
+    return f"it did not answer within {LIMITS.seconds:g} s" if ran.why == "timeout" else ""
+
+
 def words(ran: Ran) -> str:
     """The last lines of what the checker said, stdout before stderr."""
     said = (ran.stdout + b"\n" + ran.stderr).decode("utf-8", "replace").strip()

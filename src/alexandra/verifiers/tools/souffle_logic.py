@@ -21,9 +21,9 @@ LIMITS = Limits(seconds=5.0, memory_bytes=1 << 30)
 @cache
 def _version() -> str:
     try:
-        said = subprocess.run(["souffle", "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run(["souffle", "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
         return "souffle " + str((re.findall(r"\d+\.\d+[.\d]*", said) or ["unknown"])[0])
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return "souffle not installed"
 
 
