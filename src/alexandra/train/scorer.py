@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,11 +87,7 @@ def fine_tune(
     model: str | Path, out: str | Path, texts: Sequence[str], labels: Sequence[int], recipe: Recipe | None = None
 ) -> FineTuned:
     """Fine-tune the classifier in `model` and write it to the folder `out`; label 1 means that a claim is right."""
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise missing_extra("fine-tuning a scorer", "hf" if error.name == "transformers" else "torch") from None
+    torch, transformers = _libraries()
     recipe, truth, parts = recipe or Recipe(), np.asarray(labels, dtype=np.int64), split(texts)
     if len(truth) != len(texts) or len(set(truth.tolist())) != 2 or not len(parts.fit) or not len(parts.hold):
         words = f"{len(texts)} texts and {len(truth)} labels of {len(set(truth.tolist()))} kinds"
@@ -104,10 +101,18 @@ def fine_tune(
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(model), use_fast=True)
         read = _Reader(tokenizer, pairs(texts), truth, recipe.max_length)
-        losses = _trained(network, read, parts, recipe)
+        losses = _trained(torch, network, read, parts, recipe)
     network.save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
     return FineTuned(Path(out), losses)
+
+
+def _libraries() -> tuple[Any, Any]:
+    """torch and transformers, imported when they are needed."""
+    try:
+        return importlib.import_module("torch"), importlib.import_module("transformers")
+    except ImportError as error:
+        raise missing_extra("a fine-tuned scorer", "hf" if error.name == "transformers" else "torch") from None
 
 
 @contextlib.contextmanager
@@ -138,10 +143,8 @@ class _Reader:
         return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(self.truth[rows])
 
 
-def _trained(network: Any, read: _Reader, parts: Parts, recipe: Recipe) -> tuple[float, ...]:
+def _trained(torch: Any, network: Any, read: _Reader, parts: Parts, recipe: Recipe) -> tuple[float, ...]:
     """Train in place, keep the weights of the best epoch; returns the held loss of each."""
-    import torch
-
     steps = -(-len(parts.fit) // recipe.batch_size)
     total, warm = recipe.epochs * steps, max(1, recipe.epochs * steps // 10)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -161,16 +164,14 @@ def _trained(network: Any, read: _Reader, parts: Parts, recipe: Recipe) -> tuple
             torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
             optimiser.step()
             rate.step()
-        losses.append(_held_loss(network, read, parts.hold, recipe.batch_size))
+        losses.append(_held_loss(torch, network, read, parts.hold, recipe.batch_size))
         if losses[-1] == min(losses):
             kept = copy.deepcopy(network.state_dict())
     network.load_state_dict(kept)
     return tuple(losses)
 
 
-def _held_loss(network: Any, read: _Reader, rows: np.ndarray, size: int) -> float:
-    import torch
-
+def _held_loss(torch: Any, network: Any, read: _Reader, rows: np.ndarray, size: int) -> float:
     network.eval()
     total = 0.0
     with torch.no_grad():
@@ -183,11 +184,7 @@ def _held_loss(network: Any, read: _Reader, rows: np.ndarray, size: int) -> floa
 
 def small(family: str, texts: Sequence[str], out: str | Path, size: Size | None = None, seed: int = 0) -> Path:
     """A folder with a small network of a family, random weights and a tokenizer learnt from `texts` (byte pairs)."""
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise missing_extra("a scorer of one's own", "hf" if error.name == "transformers" else "torch") from None
+    torch, transformers = _libraries()
     if family not in FAMILIES:
         raise VerifierError(f"unknown family {family!r}", hint=suggest(family, FAMILIES))
     size = size or Size()

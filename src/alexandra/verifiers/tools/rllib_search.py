@@ -8,6 +8,7 @@ An optional probe: it starts a local Ray and takes tens of seconds, so it answer
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from typing import Any
@@ -79,8 +80,8 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
     os.environ.setdefault("RLLIB_TEST_NO_TF_IMPORT", "1")  # half a minute that PPO on torch does not need
     for name in ("ray", "gymnasium"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    import ray
-    from ray.rllib.algorithms.ppo import PPOConfig
+    ray: Any = importlib.import_module("ray")
+    ppo: Any = importlib.import_module("ray.rllib.algorithms.ppo")
 
     _, low, high, excess = prepared(claim)
     stream = derive(int(claim_hash(claim)[:12], 16), "verifiers", "rllib")
@@ -90,7 +91,7 @@ def _judge(tool: Tool, claim: Claim) -> Verdict:
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         config = (
-            PPOConfig()
+            ppo.PPOConfig()
             .environment(_environment(hunt))
             .framework("torch")
             .env_runners(num_env_runners=0)
