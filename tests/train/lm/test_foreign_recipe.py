@@ -96,8 +96,7 @@ def recipe(found: Translation) -> Recipe:
 
 def accounted(found: Translation, text: str) -> None:
     """Every key that says something is in exactly one list."""
-    import yaml
-
+    yaml = pytest.importorskip("yaml")
     keys = {key for key, value in flat(yaml.safe_load(text)).items() if value is not None}
     listed = [*found.taken, *found.no_effect, *found.left]
     assert keys <= set(listed), keys - set(listed)
