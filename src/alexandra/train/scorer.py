@@ -110,9 +110,13 @@ def fine_tune(
 def _libraries() -> tuple[Any, Any]:
     """torch and transformers, imported when they are needed."""
     try:
-        return importlib.import_module("torch"), importlib.import_module("transformers")
-    except ImportError as error:
-        raise missing_extra("a fine-tuned scorer", "hf" if error.name == "transformers" else "torch") from None
+        torch = importlib.import_module("torch")
+    except ImportError:
+        raise missing_extra("a fine-tuned scorer", "torch") from None
+    try:
+        return torch, importlib.import_module("transformers")
+    except ImportError:
+        raise missing_extra("a fine-tuned scorer", "hf") from None
 
 
 @contextlib.contextmanager
