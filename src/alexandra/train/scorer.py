@@ -123,7 +123,7 @@ def _libraries() -> tuple[Any, Any]:
 def _seeded(torch: Any, seed: int) -> Iterator[None]:
     """Torch's own generator, for new heads and dropout, set by the path and put back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(derive(seed, "train", "scorer").words(1)[0]))
+        torch.default_generator.manual_seed(int(derive(seed, "train", "scorer").words(1)[0]))
         yield
 
 
