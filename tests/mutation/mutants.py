@@ -72,6 +72,12 @@ class Mutant:
     kind: str
     line: int
     old: str
+    text: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What says that two edits are the same when lines move: path, the line's text, old, new."""
+        return self.path, self.text, " ".join(self.old.split()), " ".join(self.new.split())
 
     @property
     def name(self) -> str:
@@ -149,7 +155,8 @@ def edits(path: str, text: str) -> list[Mutant]:
         stop = lines[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
         old = data[start:stop].decode()
         if new != old:
-            found.append(Mutant(path, start, stop, new, kind, node.lineno, old))  # type: ignore[attr-defined]
+            line = node.lineno  # type: ignore[attr-defined]
+            found.append(Mutant(path, start, stop, new, kind, line, old, text.splitlines()[line - 1].strip()))
     return sorted(found, key=lambda one: (one.start, one.stop, one.kind, one.new))
 
 
@@ -246,8 +253,8 @@ def _slices(node: ast.AST) -> list[ast.AST]:
 # --- which of them ------------------------------------------------------------------------------------------
 
 
-def written() -> tuple[list[Mutant], dict[tuple[str, str, str], str]]:
-    """The public bugs of bugs.toml, and the edits that change nothing: (path, old, new) -> why."""
+def written() -> tuple[list[Mutant], dict[tuple[str, str, str, str], str]]:
+    """The public bugs of bugs.toml, and the edits that change nothing: Mutant.key -> why."""
     record = tomllib.loads(BUGS.read_text(encoding="utf-8"))
     found = []
     for bug in record["bug"]:
@@ -258,7 +265,7 @@ def written() -> tuple[list[Mutant], dict[tuple[str, str, str], str]]:
         at = text.index(old)
         line = text[:at].count(b"\n") + 1
         found.append(Mutant(bug["file"], at, at + len(old), bug["new"], bug["name"], line, bug["old"]))
-    same = {(one["file"], one["old"], one["new"]): one["why"] for one in record.get("equivalent", [])}
+    same = {(one["file"], one["line"], one["old"], one["new"]): one["why"] for one in record["equivalent"]}
     return found, same
 
 
@@ -273,7 +280,7 @@ def chosen(per_file: int, seed: int) -> list[Mutant]:
     for path in TARGETS:
         known = [
             one for one in edits(path, (ROOT / SOURCE / path).read_text(encoding="utf-8"))
-            if (path, " ".join(one.old.split()), " ".join(one.new.split())) not in same
+            if one.key not in same
         ]  # fmt: skip
         found += sorted(sorted(known, key=draw)[:per_file], key=lambda one: one.start)
     return found

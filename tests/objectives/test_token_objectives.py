@@ -212,6 +212,44 @@ def test_reward_model_against_autograd() -> None:
     np.testing.assert_allclose(dr, grads[1].numpy(), atol=TOLERANCE)
 
 
+def test_stats_are_sums_of_what_they_are_called() -> None:
+    data = Data(4)
+    mask, logp, old, reference = data.mask, data.logp("p"), data.logp("o"), data.logp("r")
+    inside = mask > 0
+    ratio = np.exp((logp - old)[inside])
+    found = policy.policy_loss(logp, Sampled(old, np.ones(ROWS), mask, reference), GRPO(beta=0.1), 3.0).stats
+    gap = (reference - logp)[inside]
+    wanted = {
+        "tokens": mask.sum(),
+        "ratio": ratio.sum(),
+        "approx_kl": -(logp - old)[inside].sum(),
+        "clipped": (ratio > 1.2).sum(),
+        "kl": (np.exp(gap) - gap - 1).sum(),
+    }
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    sides = [Answers.of(data.logp(side), data.logp(f"{side} reference"), mask) for side in ("c", "d")]
+    ratios = [(side.logp_BT - side.reference_BT).sum(1) for side in sides]
+    stats = preference.dpo(sides[0], sides[1], DPO(0.3), ROWS)[0].stats
+    assert stats["pairs"] == ROWS and stats["accuracy"] == (ratios[0] > ratios[1]).sum()
+    assert stats["margin"] == pytest.approx(0.3 * (ratios[0] - ratios[1]).sum())
+    assert stats["chosen_reward"] == pytest.approx(0.3 * ratios[0].sum())
+    assert stats["rejected_reward"] == pytest.approx(0.3 * ratios[1].sum())
+    near = Answers.of(logp, np.where(inside, logp - 0.01, 0.0), mask)  # every log-ratio is between 0 and 1
+    level = Answers.of(logp, logp, mask)
+    assert preference.dpo(near, level, DPO(0.3), ROWS)[0].stats["accuracy"] == ROWS
+    assert preference.dpo(level, level, DPO(0.3), ROWS)[0].stats["accuracy"] == 0
+    good = np.arange(ROWS) % 2 == 0
+    liked = preference.kto(sides[0], good, 0.2, KTO(0.4), ROWS).stats
+    assert liked["rows"] == ROWS and liked["desirable_reward"] == pytest.approx(0.4 * ratios[0][good].sum())
+    assert liked["undesirable_reward"] == pytest.approx(0.4 * ratios[0][~good].sum())
+    odds = preference.orpo(near, Answers.of(logp - 0.01, logp, mask), 0.1, mask.sum(), ROWS)[0].stats
+    assert odds["pairs"] == odds["accuracy"] == ROWS and 0 < odds["log_odds"] < 1
+
+
+def test_rows_without_a_token_are_no_sequences() -> None:
+    assert tokens.rows_with_tokens([[0, 0], [0, 1], [1, 1]]) == 2 and tokens.count([[0, 0], [0, 1], [1, 1]]) == 3
+
+
 # --- a batch may be cut anywhere ----------------------------------------------------------------------------
 
 

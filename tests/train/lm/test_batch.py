@@ -55,6 +55,13 @@ def test_best_fit_leaves_little_room() -> None:
     assert (batch.segments_BT > 0).mean() >= 0.99
 
 
+def test_rows_that_fill_a_packed_row_exactly_share_it() -> None:
+    given = [Row(list(range(9)), [1] * 9), Row(list(range(9)), [1] * 9), Row(list(range(17)), [1] * 17)]
+    batch = packed(given, pad=0, length=16)
+    assert batch.tokens_BT.shape == (2, 16) and (batch.segments_BT > 0).all()
+    assert Row([], []).positions == Row([5], [0]).positions == 0 and Row([5, 6], [0, 1]).positions == 1
+
+
 def test_rows_that_do_not_fit_are_refused_or_cut() -> None:
     long = Row(list(range(10)), [0] * 9 + [1])
     with pytest.raises(DataError, match="cut the rows"):

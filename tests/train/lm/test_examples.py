@@ -50,6 +50,7 @@ def test_conversations_in_every_usual_spelling() -> None:
         {"prompt": [{"role": "user", "content": "hi"}], "completion": [{"role": "assistant", "content": "ho"}]},
     ):
         assert examples.conversation(record, 0).messages == wanted
+    assert examples.conversation({"prompt": "hi", "completion": ["é", 1]}, 0).messages[1].content == '["é", 1]'
     assert examples.conversation({"prompt": "hi", "completion": "ho", "system": "s"}, 0).messages[0].role == "system"
 
 

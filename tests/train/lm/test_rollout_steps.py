@@ -228,6 +228,29 @@ def test_greedy_answers_to_every_held_out_prompt_are_measured(table_policy) -> N
     assert greedy_rewards(actor(policy), settings.rollout, []) == {}
 
 
+def test_a_minibatch_without_a_verdict_adds_nothing_to_the_loss(table_policy, gradient) -> None:  # type: ignore[no-untyped-def]
+    policy = table_policy(V, 1)
+    silent = chosen_tasks(0, 2)[1].prompt.fields["want"]
+
+    def some(completion: str, want: str) -> float | None:
+        return None if want == silent else float(completion.count(want))
+
+    settings = GRPOSettings(GRPO(), RolloutSettings(SAMPLING, 6, seed=SEED), LENGTH, prompts=2, minibatches=2)
+    stage = GroupPolicy(actor(policy, reward=some), TASKS, settings)
+    start, tasks = policy.table, chosen_tasks(0, 2)
+    answers = sampled(start, tasks, 6, derive(SEED, "rollout", 0, 0))
+    rewards = [some(TOKENIZER.decode(a), tasks[0].prompt.fields["want"]) for a in answers[:6]]
+    rows = [(tasks[0].tokens, a, w) for a, w in zip(answers, standardised(rewards, 6), strict=False)]
+    metrics = stage.step(0)
+    assert metrics["loss"] == pytest.approx(grpo_loss(start, start, start, rows, 0.0) / 2)
+    slope = gradient(lambda t: grpo_loss(t, start, start, rows, 0.0), start)
+    np.testing.assert_allclose(policy.table, start - policy.lr * slope, atol=1e-8)
+    assert stage.last is not None
+    batch = stage.last.batch(LENGTH, 0)
+    placed = stage.last.placed([one.logps for one in stage.last.completions], batch)
+    assert (placed[6:] == 0).all() and (placed[:6].sum(1) < 0).all()
+
+
 def test_what_cannot_be_learnt_from_is_refused(table_policy) -> None:  # type: ignore[no-untyped-def]
     policy, rollout = table_policy(V, 1), RolloutSettings(SAMPLING, 2)
     with pytest.raises(DataError, match="no prompt"):
@@ -237,6 +260,7 @@ def test_what_cannot_be_learnt_from_is_refused(table_policy) -> None:  # type: i
     GroupPolicy(actor(policy), TASKS, GRPOSettings(GRPO(), rollout, 7))
     with pytest.raises(UsageError, match="needs a reference"):
         ProximalPolicy(actor(policy), critic(), TASKS, PPOSettings(rollout, LENGTH))
+    ProximalPolicy(actor(policy), critic(), TASKS, PPOSettings(rollout, LENGTH, 6, minibatches=4, kl=0.0))
     with pytest.raises(UsageError, match="do not divide into 4"):
         ProximalPolicy(actor(policy), critic(), TASKS, PPOSettings(rollout, LENGTH, 5, minibatches=4, kl=0.0))
 

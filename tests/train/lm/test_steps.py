@@ -138,6 +138,8 @@ def test_the_last_window_of_a_text_can_be_drawn_and_short_texts_are_refused(tabl
         Pretraining(policy, text, LikelihoodSettings(8))
     exact = Pretraining(policy, text, LikelihoodSettings(7), text[:3])
     assert exact.evaluate()["eval_tokens"] == 2
+    assert Pretraining(policy, text, LikelihoodSettings(7), text[:2]).evaluate()["eval_tokens"] == 1
+    assert Pretraining(policy, text, LikelihoodSettings(7), text[:1]).evaluate() == {}
 
 
 # --- preferences --------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class _Builder:
             rule = kind(train.lr, train.beta1, train.beta2, weight_decay=train.weight_decay)
         updates = train.steps * self._updates()
         schedule = Schedule(train.schedule, train.warmup, updates, final=train.final)
-        return Optimization(rule, schedule, train.clip, train.micro, self.recipe.seed, train.frozen)
+        return Optimization(rule, schedule, train.clip, train.micro, self.recipe.seed, train.frozen, train.fixed_order)
 
     def _updates(self) -> int:
         """Optimiser steps in a step of the stage."""

@@ -19,7 +19,10 @@ from alexandra.objectives.spec import AdamW, Objective, Optimizer, Program, Sche
 
 @dataclass(frozen=True)
 class Optimization:
-    """How weights are updated: `micro_rows` go through the network at once (0: the whole batch), same result."""
+    """How weights are updated: `micro_rows` go through the network at once (0: the whole batch), same result.
+
+    `fixed_order` makes that the same to the bit: documents go through one at a time, in an order of their own.
+    """
 
     optimizer: Optimizer = AdamW(lr=1e-3, beta2=0.95, weight_decay=0.1)
     schedule: Schedule = Schedule()
@@ -27,6 +30,7 @@ class Optimization:
     micro_rows: int = 0
     seed: int = 0
     frozen: tuple[str, ...] = ()
+    fixed_order: bool = False
 
 
 class FedRun:
@@ -80,7 +84,7 @@ class FedRun:
 
     def _program(self, rows: int) -> Program:
         options = self.optimization
-        micro = min(options.micro_rows or rows, rows)
+        micro = 1 if options.fixed_order else min(options.micro_rows or rows, rows)
         return Program(
             self.objective,
             options.optimizer,

@@ -24,6 +24,7 @@ from alexandra.objectives.spec import WeightedCrossEntropy
 from alexandra.objectives.tokens import F64, TokenLoss
 from alexandra.train.lm.batch import TokenBatch
 from alexandra.train.lm.fed import FedRun, Optimization
+from alexandra.train.lm.fixed_order import in_order
 
 LossOf = Callable[[F64], TokenLoss]  # log-probabilities [B, T] -> loss of the batch
 
@@ -70,9 +71,14 @@ class NetworkPolicy:
         self._updates = FedRun(model, WeightedCrossEntropy(normalizer=1.0), self.optimization)
 
     def logprobs(self, batch: TokenBatch) -> F64:
-        """In pieces of `micro_rows` rows."""
+        """In pieces of `micro_rows` rows; document by document in fixed order."""
+        if not self.optimization.fixed_order:
+            return self._logprobs(batch, self.optimization.micro_rows or len(batch.tokens_BT))
+        ordered = in_order(batch)
+        return ordered.scattered(self._logprobs(ordered.batch, 1))
+
+    def _logprobs(self, batch: TokenBatch, size: int) -> F64:
         rows = len(batch.tokens_BT)
-        size = self.optimization.micro_rows or rows
         pieces = []
         for first in range(0, rows, max(1, size)):
             part = slice(first, first + size)
@@ -88,6 +94,9 @@ class NetworkPolicy:
             known_BT = np.zeros(batch.mask_BT.shape) if constant else self.logprobs(batch)
         found = loss(known_BT)
         weights = np.ascontiguousarray(-found.grad_BT, np.float32)
+        if self.optimization.fixed_order:
+            ordered = in_order(batch, weights)
+            batch, weights = ordered.batch, ordered.gathered(weights)
         targets = {"classes": batch.targets_BT, "weights": weights}
         value = self._updates.update(self._inputs(batch, slice(None)), targets)
         if not np.isfinite(value):

@@ -23,9 +23,7 @@ from pydantic import Field
 from alexandra.config import Config
 from alexandra.storage import content_hash
 
-StageName = Literal[
-    "pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo", "distill", "rejection"
-]
+StageName = Literal["pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo", "distill", "rejection"]
 STAGES: tuple[str, ...] = get_args(StageName)
 SAMPLING_STAGES = ("ppo", "grpo", "rejection")  # they need a reward
 
@@ -59,7 +57,10 @@ class DataConfig(Config):
 
 
 class TrainConfig(Config):
-    """Steps and the optimiser. `micro` rows go through the network at once; results do not depend on it."""
+    """Steps and the optimiser. `micro` rows go through the network at once; results do not depend on it.
+
+    `fixed_order`: not even in rounding (documents go through one at a time, in an order of their own; slower).
+    """
 
     steps: int = Field(default=200, ge=1)
     batch: int = Field(default=32, ge=1)
@@ -74,6 +75,7 @@ class TrainConfig(Config):
     final: float = Field(default=0.1, ge=0, le=1)
     clip: float = Field(default=1.0, ge=0)
     micro: int = Field(default=0, ge=0)
+    fixed_order: bool = False
     pack: bool = False
     per_sequence: bool = False
     frozen: tuple[str, ...] = ()
