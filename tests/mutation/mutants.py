@@ -1,13 +1,13 @@
 """Bugs that are put into the training code one at a time, and the tests that must notice each of them.
 
-    python tests/mutation/mutants.py [--per-file 14] [--only grpo] [--seed 0] [--json out.json]
+    python tests/mutation/mutants.py [--per-file 10] [--only grpo] [--sample 20] [--seed 0] [--json out.json]
 
 A mutant is a typed edit: a file, a span of its text, other text. Most come from the syntax tree (operators,
 comparisons, constants, branches, calls, dropped statements), as many per file as `--per-file`, drawn by the seed; the
 rest are public bugs written by hand in bugs.toml. Each runs in a copy of the tree, never in the tree itself, against
-the narrow tests of its file (TARGETS); the first failure kills it, and so does a run of more than TIMEOUT seconds.
-Workers are forked from one process that has the libraries loaded. Edits that change nothing are listed in bugs.toml
-with the reason and left out.
+the narrow tests of its file (TARGETS); the first failure kills it, and so do TIMEOUT seconds of a processor. Workers
+are forked from one process that has the libraries loaded. Edits that change nothing are listed in bugs.toml with the
+reason and left out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import ast
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -32,7 +33,7 @@ BUGS = Path(__file__).with_name("bugs.toml")
 SOURCE = "src/alexandra/"
 # Their libraries are extras that the tests do without.
 LEFT_OUT = {"TensorBoard", "MLflow", "WeightsAndBiases", "from_hub"}
-TIMEOUT = 60.0  # of wall time on a machine that may be busy; the tests of one file take less than 10 seconds alone
+TIMEOUT, PATIENCE = 60, 900.0  # seconds of processor and of wall time; the tests of one file take less than 10 alone
 
 _LM, _TOKENS = "tests/train/lm/", "tests/objectives/test_token_objectives.py"
 _STEPS, _ROLLOUTS = "tests/train/lm/test_steps.py", "tests/train/lm/test_rollout_steps.py"
@@ -325,9 +326,10 @@ class Copy:
         log = self.root / "out.txt"
         child = os.fork()
         if child == 0:
-            os.setsid()
+            os.setpgid(0, 0)
+            resource.setrlimit(resource.RLIMIT_CPU, (TIMEOUT, TIMEOUT + 5))
             _pytest(self.root, log, targets)
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + PATIENCE
         while True:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
@@ -342,6 +344,8 @@ class Copy:
         code = os.waitstatus_to_exitcode(status)
         if code == 5:
             raise SystemExit(f"no test was collected in {targets}: {text[-400:]}")
+        if code == -signal.SIGXCPU:
+            return "timeout", ""
         return ("survived" if code == 0 else "killed"), by[:160]
 
 
@@ -419,13 +423,16 @@ def summary(outcomes: list[Outcome]) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--per-file", type=int, default=14)
+    parser.add_argument("--per-file", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sample", type=int, default=0, help="run so many of them")
     parser.add_argument("--only", default="", help="a part of the mutant's name")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     mutants = [one for one in chosen(options.per_file, options.seed) if options.only in one.name]
+    if options.sample:
+        mutants = mutants[:: max(1, len(mutants) // options.sample)][: options.sample]
     if options.list:
         print("\n".join(one.name for one in mutants))
         return

@@ -135,8 +135,8 @@ def interrupted(base: Path, stage: str, folder: Path, at: int) -> None:
 
 # Each run is a forked child, so that a kill costs no start of an interpreter; what dies and what is left on the disk
 # are those of any killed process. A child is killed a random time after its first new line of metrics and resumed,
-# until its stage was killed often enough; runs that end are compared byte by byte and another one begins.
-KILLS, STEPS = 34, 240  # for each of three stages
+# at most KILLS_A_RUN times; then it may end, and is compared with the undisturbed run byte by byte.
+KILLS, KILLS_A_RUN, STEPS = 34, 12, 120  # for each of three stages
 
 
 def child(path: Path, folder: Path) -> int:
@@ -186,21 +186,23 @@ def test_sigkill_at_random_moments_changes_nothing(stage: str, tmp_path: Path) -
     path = recipe(prepared(tmp_path), stage, STEPS, save_every=1)
     assert os.waitstatus_to_exitcode(ended(child(path, tmp_path / "whole"), block=True) or 0) == 0
     whole = files(tmp_path / "whole")
-    waits = iter((0.15 * derive(11, "kill", stage).uniform(50 * KILLS) ** 2).tolist())
-    kills = torn = rounds = most = 0
+    waits = iter((0.02 + 0.5 * derive(11, "kill", stage).uniform(KILLS + 1) ** 2).tolist())
+    kills = torn = rounds = 0
     while kills < KILLS:
         folder, own = tmp_path / f"cut{rounds}", 0
-        while True:
+        while own < KILLS_A_RUN and kills < KILLS:
             was_killed, was_torn = killed(path, folder, next(waits))
             if not was_killed:
                 break
             own, kills, torn = own + 1, kills + 1, torn + was_torn
             for place in (folder / "checkpoints").glob("*.safetensors"):
                 assert read(place).step <= STEPS  # what has its name is whole
+        else:
+            assert os.waitstatus_to_exitcode(ended(child(path, folder), block=True) or 0) == 0
         assert files(folder) == whole
-        rounds, most = rounds + 1, max(most, own)
-    print(f"{stage}: {kills} kills in {rounds} runs, at most {most} in one, {torn} while a file was half written")
-    assert most >= 3 and torn >= 1 and BEST in whole
+        rounds += 1
+    print(f"{stage}: {kills} kills in {rounds} runs, {torn} of them while a file was half written")
+    assert torn >= 1 and BEST in whole
 
 
 def test_checkpoints_are_whole_or_not_used(tmp_path: Path) -> None:

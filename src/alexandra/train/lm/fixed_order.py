@@ -40,7 +40,7 @@ class Ordered:
 
 def in_order(batch: TokenBatch, *weights_BT: np.ndarray) -> Ordered:
     """Documents sorted by length, tokens, targets, mask, and (of equal ones) by their weights."""
-    arrays = (batch.tokens_BT, batch.targets_BT, batch.mask_BT, *weights_BT)
+    arrays: list[np.ndarray] = [batch.tokens_BT, batch.targets_BT, batch.mask_BT, *weights_BT]
 
     def key(place: tuple[int, int, int]) -> tuple[int, bytes]:
         row, first, last = place
@@ -55,5 +55,6 @@ def in_order(batch: TokenBatch, *weights_BT: np.ndarray) -> Ordered:
     plan = Ordered(empty, sources, batch.tokens_BT.shape)
     places = tuple((row, 0, last - first) for row, (_, first, last) in enumerate(sources))
     inside = plan.gathered(np.ones(batch.tokens_BT.shape, np.int32))
-    ordered = TokenBatch(*(plan.gathered(array) for array in arrays[:3]), inside, places)
+    tokens, targets, mask = (plan.gathered(array) for array in arrays[:3])
+    ordered = TokenBatch(tokens, targets, mask, inside, places)
     return Ordered(ordered, sources, batch.tokens_BT.shape)
