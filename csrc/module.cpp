@@ -40,10 +40,9 @@ void forward(Network& network, const std::vector<Array>& inputs, std::vector<Flo
 }
 
 // With `source`, the weights stay in that memory, `offsets` bytes from its start.
-std::shared_ptr<Engine> make_engine(const std::vector<std::tuple<std::string, std::vector<int>, bool>>& params, int threads,
-                                    const std::string& isa, std::optional<Array> source, const std::vector<size_t>& offsets) {
-    std::vector<ParamSpec> specs;
-    for (const auto& [name, shape, trained] : params) specs.push_back({name, shape, trained});
+std::shared_ptr<Engine> make_engine(const std::vector<ParamTuple>& params, int threads, const std::string& isa,
+                                    std::optional<Array> source, const std::vector<size_t>& offsets) {
+    const std::vector<ParamSpec> specs = param_specs(params);
     if (!source) return std::make_shared<Engine>(specs, threads, isa);
     std::vector<size_t> floats;
     for (size_t i = 0; i < offsets.size() && i < specs.size(); ++i) {

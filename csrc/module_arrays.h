@@ -54,11 +54,18 @@ inline std::vector<Rows> input_rows(const Plan& plan, const std::vector<Array>& 
 // Nodes, program and losses cross as tuples; native.py builds them.
 using Ints = std::vector<int>;
 using NodeTuple = std::tuple<std::string, std::string, Ints, Ints, Ints, std::vector<double>>;
+using ParamTuple = std::tuple<std::string, Ints, bool>;
 
 inline std::vector<NodeSpec> node_specs(const std::vector<NodeTuple>& tuples) {
     std::vector<NodeSpec> specs;
     for (const auto& [name, op, inputs, shape, params, numbers] : tuples)
         specs.push_back({name, op, inputs, shape, params, numbers});
+    return specs;
+}
+
+inline std::vector<ParamSpec> param_specs(const std::vector<ParamTuple>& tuples) {
+    std::vector<ParamSpec> specs;
+    for (const auto& [name, shape, trained] : tuples) specs.push_back({name, shape, trained});
     return specs;
 }
 

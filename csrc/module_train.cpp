@@ -6,8 +6,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include "footprint.h"
 #include "module_arrays.h"
-#include "trainer.h"
 
 namespace alexandra {
 
@@ -196,11 +196,31 @@ void bind_trainer(nb::module_& m) {
     bind_watch(trainer);
 }
 
+// kind, node, whether its terms are weighted
+using LossKindTuple = std::tuple<int, int, bool>;
+
+nb::dict planned_bytes(const std::vector<ParamTuple>& params, const std::vector<NodeTuple>& nodes, const Program& program,
+                       const std::vector<LossKindTuple>& losses, int64_t rows, int threads, int max_rows) {
+    std::vector<LossSpec> specs;
+    for (const auto& [kind, node, weighted] : losses)
+        specs.push_back({.kind = LossKind(kind), .node = node, .weighted = weighted});
+    const Footprint found = footprint(param_specs(params), node_specs(nodes), program, specs, rows, threads, max_rows);
+    nb::dict bytes;
+    bytes["weights"] = found.weights * sizeof(float);
+    bytes["inference"] = found.inference * sizeof(float);
+    bytes["arena"] = (found.inference + found.arena) * sizeof(float);
+    bytes["gradients"] = found.gradients * sizeof(float);
+    bytes["optimizer"] = found.moments * sizeof(float);
+    return bytes;
+}
+
 }  // namespace
 
 void bind_training(nb::module_& m) {
     bind_program(m);
     bind_trainer(m);
+    m.def("planned_bytes", &planned_bytes, "params"_a, "nodes"_a, "program"_a, "losses"_a, "rows"_a, "threads"_a,
+          "max_rows"_a);
 }
 
 }  // namespace alexandra

@@ -43,6 +43,13 @@ Weights::Weights(const std::vector<ParamSpec>& specs) : specs_(specs) {
     memory_ = Memory(floats_);
 }
 
+Weights Weights::outline(const std::vector<ParamSpec>& specs) {
+    Weights found;
+    found.specs_ = specs;
+    found.lay_out();
+    return found;
+}
+
 Weights::Weights(const std::vector<ParamSpec>& specs, std::shared_ptr<const void> owner, const float* base,
                  const std::vector<size_t>& offsets)
     : specs_(specs), owner_(std::move(owner)), base_(base) {

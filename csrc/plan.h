@@ -45,6 +45,8 @@ struct Param {
 class Weights {
 public:
     explicit Weights(const std::vector<ParamSpec>& specs);
+    // Where everything would lie, without the memory.
+    static Weights outline(const std::vector<ParamSpec>& specs);
     // Natural arrays at `base` + offsets (in floats), which `owner` keeps; nothing is copied.
     Weights(const std::vector<ParamSpec>& specs, std::shared_ptr<const void> owner, const float* base,
             const std::vector<size_t>& offsets);
@@ -66,6 +68,7 @@ public:
     void unpack(int param, const float* block, float* natural) const;
 
 private:
+    Weights() = default;
     void lay_out();
     std::vector<ParamSpec> specs_;
     std::vector<Param> params_;

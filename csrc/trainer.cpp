@@ -55,13 +55,10 @@ Trainer::Trainer(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
     look_every_ = program_.look_every > 0 ? program_.look_every : steps_per_epoch_;
     if (program_.stops != bool(validation_))
         throw Error(Status::invalid_argument, "early stopping and validation rows belong together");
-    const bool sgd = program_.optimizer == Optimizer::sgd;
-    for (int i = 0; i < (sgd ? program_.momentum != 0 : 2); ++i) moments_.emplace_back(plan_.learned_floats);
+    for (int i = 0; i < program_.num_moments(); ++i) moments_.emplace_back(plan_.learned_floats);
     if (program_.stops) best_ = Memory(engine_->weights.floats());
     index_.resize(size_t(rows_));
-    size_t rows = 0;
-    for (const Param& param : plan_.params) rows += param.learns() ? size_t(param.rows) : 0;
-    norms_.resize(program_.clip_norm > 0 ? rows : 0);
+    norms_.resize(program_.num_norms(plan_));
 }
 
 void Trainer::feed(std::vector<Rows> inputs, const std::vector<LossData>& losses) {

@@ -40,6 +40,9 @@ struct Program {
     bool restore_best = true;
     double schedule(int64_t step) const;
     int64_t update_rows() const { return int64_t(batch_size) * accumulate; }
+    int num_moments() const { return optimizer == Optimizer::sgd ? momentum != 0 : 2; }
+    // How many squares of a row of a gradient clipping adds.
+    size_t num_norms(const Plan& plan) const;
 };
 
 // Where early stopping stands. `seen` is false until the first look.

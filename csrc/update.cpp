@@ -19,6 +19,12 @@ double Program::schedule(int64_t step) const {
     return 1.0;
 }
 
+size_t Program::num_norms(const Plan& plan) const {
+    size_t rows = 0;
+    for (const Param& param : plan.params) rows += param.learns() ? size_t(param.rows) : 0;
+    return clip_norm > 0 ? rows : 0;
+}
+
 // The factor that brings the global norm of all gradients down to clip_norm.
 float Trainer::clip_scale() {
     if (norms_.empty()) return 1.0f;

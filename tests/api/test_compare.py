@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from alexandra.api.programs import read_graph
+from alexandra.backends.pytorch_memory import training_memory
 from alexandra.cli import main
+from alexandra.objectives.spec import AdamW, CrossEntropy, Program
 
 BASE = (
-    "LAYER INPUT name=x size=4 LAYER DENSE name=h size=8 activation=relu "
-    "LAYER OUTPUT name=y size=2 CONNECT x -> h -> y"
+    "LAYER INPUT name=x size=4 LAYER DENSE name=h size=8 activation=relu LAYER OUTPUT name=y size=2 CONNECT x -> h -> y"
 )
 
 
@@ -55,3 +57,17 @@ def test_develop_shows_the_flat_program_beside_the_cost(tmp_path: Path, capsys: 
     assert run("compile", str(path), "--develop", "--cost") == 0
     text = capsys.readouterr().out
     assert "LAYER TANH name=t_2.tanh" in text and "parameters" in text
+
+
+def test_the_cost_of_training_is_what_backends_predict(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("alexandra._native")
+    from alexandra.backends.native_memory import planned_memory
+
+    assert run("compile", files[0], "--cost", "--batch", "5", "--json") == 0
+    cost = json.loads(capsys.readouterr().out)["cost"]
+    graph, program = read_graph(Path(files[0])), Program(CrossEntropy(), AdamW(), batch_size=5)
+    tiers = planned_memory(graph, program)
+    assert cost["memory_training_native_bytes"] == sum(tiers.values()) - tiers["inference"]
+    assert cost["memory_training_torch_bytes"] == training_memory(graph, program)["total"]

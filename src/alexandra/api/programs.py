@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alexandra.backends.bind import choose
-from alexandra.errors import UsageError, suggest
+from alexandra.backends.bind import available, choose
+from alexandra.backends.pytorch_memory import training_memory
+from alexandra.errors import BackendError, UsageError, suggest
 from alexandra.ir.check import auto_nodes, bind_sizes, infer
 from alexandra.ir.cost import BYTES_PER_VALUE, active_parameters, flops, memory, parameters
 from alexandra.ir.graph import Graph
@@ -17,6 +18,7 @@ from alexandra.ir.sharding import sharding_plan
 from alexandra.lang.fmt import format_text
 from alexandra.lang.nureon import compile_network
 from alexandra.lang.rules import default_rules, load_rules
+from alexandra.objectives.spec import AdamW, CrossEntropy, Program
 from alexandra.storage import publish
 
 PRINTS = ("text", "json", "dot")
@@ -139,10 +141,27 @@ def _cost(graph: Graph, question: CostQuestion) -> dict[str, int]:
     }
     for mode, training in (("inference", False), ("training", True)):
         for backend in BYTES_PER_VALUE:
-            total = memory(bound, backend, question.batch, training)["total"]
+            total = _training_bytes(bound, backend, question.batch) if training else None
+            total = total or memory(bound, backend, question.batch, training)["total"]
             found[f"memory_{mode}_{backend}_bytes"] = total
     tiers = {f"memory_{name}_bytes": size for name, size in memory(bound, rows=question.batch).items()}
     return {**found, **tiers}
+
+
+def _training_bytes(graph: Graph, backend: str, rows: int) -> int | None:
+    """The peak of a step of AdamW over `rows` rows where `backend` has a prediction: exact native, near on torch."""
+    program = Program(CrossEntropy(), AdamW(), batch_size=rows)
+    if backend == "torch":
+        return training_memory(graph, program)["total"]
+    if backend != "native" or available("native"):
+        return None
+    from alexandra.backends.native_memory import planned_memory  # the engine is loaded when it is asked
+
+    try:
+        tiers = planned_memory(graph, program)
+    except BackendError:  # a row beyond what the engine can plan
+        return None
+    return sum(tiers.values()) - tiers["inference"]
 
 
 def format_files(paths: Sequence[Path], *, check: bool = False) -> list[Path]:

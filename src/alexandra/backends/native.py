@@ -61,7 +61,7 @@ class NativeModel:
         self.graph, self.threads = graph, threads
         self.admission = Admission(graph)
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
-        with _engine_errors():
+        with engine_errors():
             specs = [(n, list(s), n not in self.admission.untrained) for n, s in self._shapes.items()]
             self._engine = _native.Engine(specs, threads, isa, *_places(weights, self._shapes))
         self._max_rows, self._checkpoint = max_rows, checkpoint
@@ -120,7 +120,7 @@ class NativeModel:
             if node.op == "output"
         }
         if rows:
-            with _engine_errors():
+            with engine_errors():
                 self._network(graph, types).forward(_inputs(graph, arrays), list(outputs.values()))
         return {node.name: outputs[node.name] for node in self.graph.outputs}
 
@@ -141,7 +141,7 @@ class NativeModel:
         losses = losses_of(wanted, objective, self.admission.heads, _index(graph))
         trainer, learned = self._gradients_only(graph, types, arrays, losses, frozen)
         grads = self._empty(learned)
-        with _engine_errors():
+        with engine_errors():
             loss = trainer.gradients(list(grads.values()))
         return float(loss), self.admission.with_untrained(grads, frozen)
 
@@ -159,7 +159,7 @@ class NativeModel:
         grads = self._empty(learned)
         names = [node.name for node in graph.nodes if node.op == "input"]
         d_inputs = {}
-        with _engine_errors():
+        with engine_errors():
             trainer.gradients(list(grads.values()))
             for number, name in enumerate(names):
                 if arrays[name].dtype == np.float32:
@@ -185,7 +185,7 @@ class NativeModel:
         learned = self._learned(program.frozen)
         settings.set_wishes(self._held(program.frozen), [], False)
         data = _inputs(graph, arrays)
-        with _engine_errors():
+        with engine_errors():
             trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses, evaluator)
         self._count(trainer)
         self._training["optimizer"] = 4 * trainer.learned_floats * trainer.num_moments
@@ -204,7 +204,7 @@ class NativeModel:
         data, losses = _inputs(graph, arrays), losses_of(wanted, objective, self.admission.heads, _index(graph))
         given = [*data, *kept_by(losses)]
         check_fed(*({str(i): array for i, array in enumerate(arrays)} for arrays in (before, given)))
-        with _engine_errors():
+        with engine_errors():
             state.trainer.feed(data, losses)
         state.feed_of = (objective, given)
 
@@ -237,17 +237,17 @@ class NativeModel:
         settings.checkpoint = self._checkpoint
         settings.set_wishes(self._held(frozen), [loss[1] for loss in losses] if through else [], through)
         data = _inputs(graph, arrays)
-        with _engine_errors():
+        with engine_errors():
             trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses)
         self._count(trainer)
         return trainer, learned
 
     def _evaluator(self, objective: Objective, arrays: Arrays, targets: Arrays) -> tuple[Any, list[np.ndarray]]:
         """The loss of these rows as the engine computes it, and the arrays that must live as long."""
-        _refuse_without_training()
+        refuse_without_training()
         graph, types = self.admission.plan(arrays)
         losses, data = losses_of(targets, objective, self.admission.heads, _index(graph)), _inputs(graph, arrays)
-        with _engine_errors():
+        with engine_errors():
             nodes = self._nodes(graph, types)
             evaluator = _native.Evaluator(self._engine, nodes, data, losses, min(self._max_rows, len(data[0])))
         return evaluator, [*data, *kept_by(losses)]
@@ -263,7 +263,7 @@ class NativeModel:
 
     def _must_train(self) -> None:
         """Own weights, to be trained; BackendError where training was left out of the build."""
-        _refuse_without_training()
+        refuse_without_training()
         self._own()
 
     def _learned(self, frozen: Sequence[str]) -> list[str]:
@@ -282,7 +282,7 @@ class NativeModel:
         """The planned inference network of these shapes."""
         if graph.spec_hash not in self._networks:
             nodes = self._nodes(graph, types)
-            with _engine_errors():
+            with engine_errors():
                 network = _native.Network(self._engine, nodes, self._max_rows)
             self._networks[graph.spec_hash] = _Planned(network, graph, dict(types))
         return self._networks[graph.spec_hash].network
@@ -339,7 +339,7 @@ class NativeState:
         """What `NativeModel.run` does."""
         losses = np.zeros(steps, np.float64)
         looks = np.zeros(2 * (steps // self.trainer.look_every + 1) if self._watches else 0, np.float64)
-        with _engine_errors("lower the learning rate, clip the gradient (clip_norm=1.0) or look for huge values"):
+        with engine_errors("lower the learning rate, clip the gradient (clip_norm=1.0) or look for huge values"):
             done, seen = self.trainer.run(losses, looks, progress)
         self.looks += [(int(step), float(loss)) for step, loss in looks[: 2 * seen].reshape(-1, 2)]
         return losses[:done]
@@ -372,7 +372,7 @@ class NativeState:
 
 
 @contextmanager
-def _engine_errors(hint: str = "") -> Iterator[None]:
+def engine_errors(hint: str = "") -> Iterator[None]:
     """The engine's errors as ours."""
     try:
         yield
@@ -380,7 +380,7 @@ def _engine_errors(hint: str = "") -> Iterator[None]:
         raise BackendError(str(error), hint=hint) from None
 
 
-def _refuse_without_training() -> None:
+def refuse_without_training() -> None:
     """BackendError where training was left out of the build."""
     if not _native.trains:
         hint = "build it without ALEXANDRA_INFERENCE_ONLY, or bind with backend='reference'"

@@ -31,20 +31,32 @@ _DECAYS = {"constant": 0, "cosine": 1, "step": 2}
 def losses_of(targets: Arrays, objective: Objective, heads: Heads, index: Mapping[str, int]) -> list[LossTuple]:
     """The losses of admitted targets; `index` numbers the nodes of the plan."""
     found: list[LossTuple] = []
-    for name, (activation, place) in heads.items():
-        sigmoid, weights = activation == "sigmoid", targets.get(name + WEIGHTS)
+    for name, (kind, place, _) in zip(heads, loss_kinds(objective, heads, index), strict=True):
         smoothing, temperature, norm, constant = 0.0, 1.0, _COUNT, 1.0
-        if isinstance(objective, MSE):
-            kind, place = _VALUES, name
-        elif isinstance(objective, KL):
-            kind, temperature = _BIT_TEACHER if sigmoid else _TEACHER, objective.temperature
-        else:
-            kind, smoothing = _BITS if sigmoid else _CLASSES, objective.label_smoothing
+        if isinstance(objective, KL):
+            temperature = objective.temperature
+        elif not isinstance(objective, MSE):
+            smoothing = objective.label_smoothing
         if isinstance(objective, WeightedCrossEntropy) and objective.normalizer != "count":
             norm = _WEIGHTS if objective.normalizer == "weights" else _CONSTANT
             constant = 1.0 if isinstance(objective.normalizer, str) else float(objective.normalizer)
         kept = np.ascontiguousarray(targets[name], np.int32 if kind == _CLASSES else np.float32)
-        found.append((kind, index[place], (smoothing, temperature, constant), norm, kept, weights))
+        found.append((kind, place, (smoothing, temperature, constant), norm, kept, targets.get(name + WEIGHTS)))
+    return found
+
+
+def loss_kinds(objective: Objective, heads: Heads, index: Mapping[str, int]) -> list[tuple[int, int, bool]]:
+    """Kind, node and whether its terms are weighted, of the loss of every output: what memory depends on."""
+    found = []
+    for name, (activation, place) in heads.items():
+        sigmoid, weighted = activation == "sigmoid", isinstance(objective, WeightedCrossEntropy)
+        if isinstance(objective, MSE):
+            kind, place = _VALUES, name
+        elif isinstance(objective, KL):
+            kind = _BIT_TEACHER if sigmoid else _TEACHER
+        else:
+            kind = _BITS if sigmoid else _CLASSES
+        found.append((kind, index[place], weighted))
     return found
 
 

@@ -1,7 +1,8 @@
 """What a network costs before it runs: parameters, FLOPs and memory, from the graph alone.
 
 FLOPs count multiplications and additions of matrix products (2 m n k) and nothing else, as torch's
-FlopCounterMode does. Memory is an upper bound: every value of every primitive lives at once.
+FlopCounterMode does. Memory is an upper bound: every value of every primitive lives at once. What a step of training
+takes at its worst moment is backends.native_memory's and backends.pytorch_memory's to say.
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ Weights = tuple[Tensor, Tensor, Tensor | None]  # up, down, gate
 
 
 def _looped(node: Node, x_PC: Tensor, counts_E: Tensor, weights: Weights) -> Tensor:
-    up, down, gate = weights
+    up, down = weights[0].unbind(), weights[1].unbind()  # whose gradient is put together once, not per expert
+    gate = weights[2].unbind() if weights[2] is not None else None
     parts = []
     for e, x in enumerate(torch.split(x_PC, counts_E.tolist())):
         if len(x):
