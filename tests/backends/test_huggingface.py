@@ -73,6 +73,21 @@ def same_tensors(first: Path, second: Path) -> None:
         assert ours[name].bytes() == tensor.bytes(), name
 
 
+def same_gradients(theirs: object, read: huggingface.Pretrained, grads: dict[str, np.ndarray]) -> int:
+    """How many gradients of parameters were compared."""
+    config, peers = Config(read.config, "gradients"), dict(theirs.named_parameters())
+    checked = 0
+    for place in huggingface.family_of(config).places(config, read.dtypes):
+        for key, gradient in zip(place.theirs, huggingface.theirs_of(place, grads), strict=True):
+            key = key if key in peers else key.removeprefix("bert.")
+            if key in peers:
+                found = peers[key].grad
+                found = np.zeros(gradient.shape) if found is None else found.numpy()
+                np.testing.assert_allclose(gradient, found, atol=1e-4, err_msg=key)
+                checked += 1
+    return checked
+
+
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoder_has_the_logits_gradients_and_tokens_of_transformers(name: str, tmp_path: Path) -> None:
     theirs = peer(name, *DECODERS[name], tmp_path / "in")
@@ -87,17 +102,9 @@ def test_a_decoder_has_the_logits_gradients_and_tokens_of_transformers(name: str
     out = theirs(tokens, labels=tokens)
     out.loss.backward()
     assert loss == pytest.approx(out.loss.item(), rel=1e-5)
-    config = Config(read.config, name)
-    peers = dict(theirs.named_parameters())
-    checked = 0
-    for place in huggingface.family_of(config).places(config, read.dtypes):
-        for key, gradient in zip(place.theirs, huggingface.theirs_of(place, grads), strict=True):
-            if key in peers:
-                np.testing.assert_allclose(gradient, peers[key].grad.numpy(), atol=1e-4, err_msg=key)
-                checked += 1
-    assert checked >= 15
+    assert same_gradients(theirs, read, grads) >= 15
     if name == "mixtral":  # transformers holds its experts fused
-        fused = peers["model.layers.0.mlp.experts.gate_up_proj"].grad.numpy()
+        fused = dict(theirs.named_parameters())["model.layers.0.mlp.experts.gate_up_proj"].grad.numpy()
         ours = np.concatenate((grads["block_1.moe.experts.gate"], grads["block_1.moe.experts.up"]), axis=1)
         np.testing.assert_allclose(ours, fused, atol=1e-4)
 
@@ -140,7 +147,8 @@ def test_bert_has_the_answers_of_transformers(head: str, tmp_path: Path) -> None
     theirs = peer("bert", "Bert", BERT, tmp_path / "in", head)
     read = huggingface.load(tmp_path / "in")
     model = TorchModel(read.graph, read.weights)
-    tokens = torch.randint(0, 97, (2, 9), generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(0, 97, (2, 9), generator=generator)
     types, mask = torch.randint(0, 2, (2, 9)), torch.ones(2, 9, dtype=torch.long)
     mask[1, 6:] = 0
     given = {"tokens": tokens, "types": types, "mask": mask}
@@ -152,6 +160,14 @@ def test_bert_has_the_answers_of_transformers(head: str, tmp_path: Path) -> None
         np.testing.assert_allclose(actual[name][seen], array.detach().numpy()[seen], atol=1e-4)
     if head == "BertModel":
         np.testing.assert_allclose(actual["pooled"], out.pooler_output.detach().numpy(), atol=1e-4)
+    parts = {"hidden": out.last_hidden_state, "pooled": out.pooler_output} if head == "BertModel" else wanted
+    seeds = {name: torch.randn(part.shape, generator=generator) for name, part in parts.items()}
+    for seed in seeds.values():
+        seed *= mask[:, :, None] if seed.ndim == 3 else 1
+    torch.stack([(parts[name] * seed).sum() for name, seed in seeds.items()]).sum().backward()
+    given = {name: array.numpy().astype(np.int32) for name, array in given.items()}
+    _, grads = model.backward(given, {name: seed.numpy() for name, seed in seeds.items()})
+    assert same_gradients(theirs, read, grads) >= 30
     huggingface.save(read, tmp_path / "out")
     same_tensors(tmp_path / "out", tmp_path / "in")
 
@@ -166,6 +182,12 @@ def test_t5_has_the_logits_and_tokens_of_transformers(extra: dict[str, object], 
     given = {"source": source.numpy().astype(np.int32), "target": target.numpy().astype(np.int32)}
     wanted = theirs(input_ids=source, decoder_input_ids=target).logits.detach().numpy()
     np.testing.assert_allclose(model.forward(given)["logits"], wanted, atol=1e-4)
+    labels = torch.randint(0, 97, (2, 30), generator=generator)
+    out = theirs(input_ids=source, decoder_input_ids=target, labels=labels)
+    out.loss.backward()
+    loss, grads = model.loss_and_grads(given, labels.numpy(), CrossEntropy())
+    assert loss == pytest.approx(out.loss.item(), rel=1e-5)
+    assert same_gradients(theirs, read, grads) >= 40
     settings = {"max_new_tokens": 9, "do_sample": False, "eos_token_id": None, "decoder_start_token_id": 0}
     expected = theirs.generate(source, **settings).numpy()
     prompt = {"source": given["source"], "target": np.zeros((2, 1), np.int32)}

@@ -18,8 +18,10 @@ from alexandra.backends import huggingface
 from alexandra.backends.huggingface_config import Config
 from alexandra.backends.huggingface_families import FAMILIES
 from alexandra.backends.huggingface_tensors import WEIGHTS, encoded, tensor_files, tensors_of
+from alexandra.backends.reference import ReferenceModel
 from alexandra.errors import AlexandraError, BackendError, NotFoundError, StorageError, WeightsError
-from alexandra.ir.weights import initialise
+from alexandra.ir.graph import Graph
+from alexandra.ir.weights import WeightSet, initialise
 from alexandra.lang.nureon import compile_network
 from alexandra.objectives.spec import CrossEntropy
 
@@ -200,25 +202,77 @@ def test_a_published_folder_gives_the_tokens_that_transformers_gave(real_data: P
         assert loss == pytest.approx(case["mean_nll"], abs=1e-4)
 
 
-OWN = {
+SMALL = {"vocab": 13, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "hidden": 12}
+OWN: dict[str, dict[str, int]] = {
     "llama3": {},
     "mistral": {"window": 3},
     "mixtral": {"experts": 4},
     "qwen3": {"head": 6},
     "gpt2": {},
+    "bert": {},
+    "t5": {},
 }
+
+
+def own(name: str) -> tuple[Graph, WeightSet]:
+    """A small network of examples/networks with random weights, norms and biases too."""
+    small = {**SMALL, **OWN[name]}
+    known = {key: value for key, value in small.items() if f"LET {key} " in (NETWORKS / f"{name}.nl").read_text()}
+    graph = compile_network(NETWORKS / f"{name}.nl", constants=known)
+    noise = np.random.default_rng(0)
+    drawn = {n: (a + noise.normal(0, 0.1, a.shape)).astype(np.float32) for n, a in initialise(graph, 1).items()}
+    return graph, WeightSet(drawn)
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_network_written_here_becomes_a_folder_and_comes_back(name: str, tmp_path: Path) -> None:
-    small = {"vocab": 13, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "hidden": 12, **OWN[name]}
-    known = {key: value for key, value in small.items() if f"LET {key} " in (NETWORKS / f"{name}.nl").read_text()}
-    graph = compile_network(NETWORKS / f"{name}.nl", constants=known)
-    weights = initialise(graph, 1)
+    graph, weights = own(name)
     read = huggingface.load(huggingface.save(huggingface.describe(graph, weights), tmp_path / name))
-    assert read.weights == weights
-    if transformers := pytest.importorskip("transformers") if os.environ.get("ALEXANDRA_SLOW") else None:
-        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name)
+    before, after = (sorted(array.tobytes() for array in given.values()) for given in (weights, read.weights))
+    assert before == after
+    given = {node.name: np.array([[1, 0, 1], [0, 1, 1]], np.int32) for node in graph.inputs}
+    ours, back = (ReferenceModel(*pair).forward(given) for pair in ((graph, weights), (read.graph, read.weights)))
+    assert ours.keys() == back.keys()
+    for output, array in ours.items():
+        np.testing.assert_allclose(back[output], array, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN)
+def test_transformers_loads_a_network_written_here(name: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    graph, weights = own(name)
+    huggingface.save(huggingface.describe(graph, weights), tmp_path / name)
+    kinds = {"bert": "AutoModel", "t5": "AutoModelForSeq2SeqLM"}
+    loader = getattr(transformers, kinds.get(name, "AutoModelForCausalLM"))
+    theirs, told = loader.from_pretrained(tmp_path / name, output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
+    tokens = np.array([[1, 2, 5, 3], [4, 1, 1, 9]], np.int32)
+    model, ids = ReferenceModel(graph, weights), torch.tensor(tokens, dtype=torch.long)
+    if name == "bert":
+        ours = model.forward({"tokens": tokens, "types": tokens % 2, "mask": np.ones_like(tokens)})["hidden"]
+        out = theirs(ids, token_type_ids=ids % 2).last_hidden_state
+    elif name == "t5":
+        ours = model.forward({"source": tokens, "target": tokens})["logits"]
+        out = theirs(input_ids=ids, decoder_input_ids=ids).logits
+    else:
+        ours, out = model.forward({"tokens": tokens})["logits"], theirs.eval()(ids).logits
+    np.testing.assert_allclose(ours, out.detach().numpy(), atol=1e-4)
+
+
+def test_a_network_of_other_names_is_found_by_its_shape(tmp_path: Path) -> None:
+    graph, weights = own("t5")
+    swapped = (NETWORKS / "t5.nl").read_text().replace("es_[", "first_[").replace("shared=es_1", "shared=first_1")
+    swapped = swapped.replace("name=es_1", "name=first_1")
+    known = {key: value for key, value in SMALL.items() if f"LET {key} " in swapped}
+    other = compile_network(swapped, constants=known)
+    assert {node.name for node in other.nodes} != {node.name for node in graph.nodes}
+    assert huggingface.describe(other, initialise(other, 1)).graph == huggingface.describe(graph, weights).graph
+    unshared = swapped.replace(" shared=first_1", "")
+    other = compile_network(unshared, constants=known)
+    with pytest.raises(BackendError, match="differs from t5"):
+        huggingface.describe(other, initialise(other, 1))
 
 
 def test_what_no_family_expresses_is_named() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from alexandra.backends.huggingface_config import Config
-from alexandra.backends.huggingface_describe import config_of
+from alexandra.backends.huggingface_describe import described
 from alexandra.backends.huggingface_families import FAMILIES, Family, Place
 from alexandra.backends.huggingface_tensors import (
     SHARD_BYTES,
@@ -105,9 +105,16 @@ def load(source: str | Path, *, revision: str | None = None) -> Pretrained:
 def describe(graph: Graph, weights: WeightSet) -> Pretrained:
     """A network that was written here as a model to `save`; BackendError when no family is exactly this network."""
     weights.exact(graph)
-    config = config_of(graph)
-    text = family_of(Config(config, graph.name)).text(Config(config, graph.name), ())
-    return Pretrained(text, graph, weights, config)
+    found = described(graph)
+    config = Config(found.config, graph.name)
+    family = family_of(config)
+    renamed = {}
+    for name in param_specs(found.graph):
+        owner, _, suffix = name.rpartition(".")
+        renamed[name] = weights[f"{found.layers[owner]}.{suffix}"]
+    dtypes = {name: "F32" for place in family.places(config, found.tensors) for name in place.theirs}
+    bare = found.config["model_type"] == "bert" and not any(name.startswith("cls.") for name in dtypes)
+    return Pretrained(found.text, found.graph, WeightSet(renamed), found.config, dtypes=dtypes, bare=bare)
 
 
 def save(model: Pretrained, folder: str | Path, *, shard_bytes: int = SHARD_BYTES) -> Path:

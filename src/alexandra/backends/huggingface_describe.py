@@ -1,20 +1,22 @@
 """A config.json for a network that was written here: read off its layers, and proved by building the network again.
 
 Only what one of the families expresses exactly can be exported; the proof is that the family's own program for the
-config has the same primitives.
+config has the same primitives. Of Llama's relatives, GPT-2 and BERT the layers have the names of examples/networks; an
+encoder and decoder like T5's may have any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from alexandra.backends.huggingface_config import ACTIVATIONS, Config
 from alexandra.backends.huggingface_families import FAMILIES
+from alexandra.backends.huggingface_match import matched, plain
 from alexandra.errors import AlexandraError, BackendError
 from alexandra.ir.expand import primitives
-from alexandra.ir.graph import Attr, Graph, Node
+from alexandra.ir.graph import Attr, Graph
 from alexandra.ir.ops.rules import optional, whole
 from alexandra.lang.nureon import compile_network
 
@@ -27,38 +29,51 @@ _ARCHITECTURES = {
     "gpt2": "GPT2LMHeadModel",
 }
 LONGEST = 131_072  # positions that an exported rotary model says it may have
-_HINT = "layers, names and settings as in examples/networks/llama3.nl, mistral, qwen3, mixtral or gpt2 can be exported"
+_HINT = "layers and settings as in examples/networks (llama3, mistral, qwen3, mixtral, gpt2, bert, t5) can be exported"
 
 
-def config_of(graph: Graph) -> dict[str, Any]:
-    """The config with which transformers builds `graph`; BackendError when no family is exactly this network."""
+@dataclass(frozen=True)
+class Described:
+    """A network as a family sees it: its config, the tensors that decide its ends, the family's program and graph for
+    them, and our layers by the family's names."""
+
+    config: dict[str, Any]
+    tensors: tuple[str, ...]
+    text: str
+    graph: Graph
+    layers: Mapping[str, str]
+
+
+def described(graph: Graph) -> Described:
+    """How transformers would build `graph`; BackendError when no family is exactly this network."""
     try:
-        values = _gpt2(graph) if "position" in graph.by_name else _llama(graph)
-    except (KeyError, AssertionError):
+        values, tensors = _read(graph)
+    except (KeyError, AssertionError, StopIteration, ValueError):
         raise BackendError(f"network {graph.name!r} has not the layers of a known family", hint=_HINT) from None
-    family = FAMILIES[values["model_type"]]
     try:
-        made = compile_network(family.text(Config(values, graph.name), ()))
+        text = FAMILIES[values["model_type"]].text(Config(values, graph.name), tensors)
+        made = compile_network(text)
     except AlexandraError as error:
         raise BackendError(f"network {graph.name!r} cannot be described: {error.message}", hint=_HINT) from error
-    ours, theirs = (dict(_plain(primitives(given))) for given in (graph, made))
-    if ours != theirs:
-        names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-        raise BackendError(
-            f"network {graph.name!r} differs from {values['model_type']} in layer {names[0]!r}", hint=_HINT
-        )
-    return values
+    ours, theirs = primitives(graph), primitives(made)
+    if (layers := matched(ours, theirs)) is not None:
+        return Described(values, tensors, text, made, layers)
+    by_name = [{node.name: plain(node) for node in given.nodes} for given in (ours, theirs)]
+    different = [n for n in {**by_name[0], **by_name[1]} if by_name[0].get(n) != by_name[1].get(n)]
+    where = f" in layer {different[0]!r}" if different else ""
+    raise BackendError(f"network {graph.name!r} differs from {values['model_type']}{where}", hint=_HINT)
 
 
-def _plain(graph: Graph) -> list[tuple[str, Node]]:
-    """The nodes with settings that mean the same made equal."""
-    nodes = []
-    for node in graph.nodes:
-        attrs: dict[str, Attr] = dict(node.attrs)
-        if node.op == "sdpa":
-            attrs["kv_heads"] = optional(attrs["kv_heads"], whole(attrs["heads"]))
-        nodes.append((node.name, replace(node, attrs=attrs)))
-    return nodes
+def _read(graph: Graph) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The config that the layers of `graph` suggest, and the tensors that its ends do."""
+    if "type_embed" in graph.by_name:
+        ends = {"pooler": "bert.pooler.", "transform": "cls.predictions."}
+        tensors = tuple(tensor for layer, tensor in ends.items() if layer in graph.by_name)
+        return _bert(graph), tensors
+    if len(graph.inputs) == 2:
+        values = _t5(graph)
+        return values, () if values["tie_word_embeddings"] else ("lm_head.weight",)
+    return _gpt2(graph) if "position" in graph.by_name else _llama(graph), ()
 
 
 def _activation(value: Attr) -> str:
@@ -88,6 +103,63 @@ def _gpt2(graph: Graph) -> dict[str, Any]:
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
         "tie_word_embeddings": at["logits"].param == "embed",
+        "dtype": "float32",
+    }
+
+
+def _bert(graph: Graph) -> dict[str, Any]:
+    at = graph.by_name
+    feed = at["ffn_1"].attrs
+    masked = "transform" in at
+    return {
+        "model_type": "bert",
+        "architectures": ["BertForMaskedLM" if masked else "BertModel"],
+        "vocab_size": at["embed"].attrs["vocab"],
+        "type_vocab_size": at["type_embed"].attrs["vocab"],
+        "hidden_size": at["embed"].attrs["size"],
+        "num_hidden_layers": sum(1 for node in graph.nodes if node.op == "attention"),
+        "num_attention_heads": at["attention_1"].attrs["heads"],
+        "intermediate_size": feed["hidden"],
+        "hidden_act": _activation(feed["activation"]),
+        "max_position_embeddings": at["position"].attrs["length"],
+        "layer_norm_eps": at["h_0"].attrs["eps"],
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+    }
+
+
+def _t5(graph: Graph) -> dict[str, Any]:
+    at = graph.by_name
+    attention = [node for node in graph.nodes if node.op == "sdpa"]
+    own = [node for node in attention if node.attrs["relative_buckets"]]
+    encoder = [node for node in own if node.attrs["relative_bidirectional"]]
+    feed = next(node.attrs for node in graph.nodes if node.op == "ffn")
+    embed = next(node for node in graph.nodes if node.op == "embedding")
+    heads = whole(own[0].attrs["heads"])
+    act = _activation(feed["activation"])
+    gated = {"gelu_new": "gated-gelu"}.get(act, f"gated-{act}")
+    return {
+        "model_type": "t5",
+        "architectures": ["T5ForConditionalGeneration"],
+        "vocab_size": embed.attrs["vocab"],
+        "d_model": embed.attrs["size"],
+        "d_kv": whole(at[own[0].inputs[0]].attrs["size"]) // heads,
+        "d_ff": feed["hidden"],
+        "num_layers": len(encoder),
+        "num_decoder_layers": len(own) - len(encoder),
+        "num_heads": heads,
+        "relative_attention_num_buckets": own[0].attrs["relative_buckets"],
+        "relative_attention_max_distance": own[0].attrs["relative_distance"],
+        "layer_norm_epsilon": next(node.attrs["eps"] for node in graph.nodes if node.op == "rmsnorm"),
+        "feed_forward_proj": gated if feed["gated"] else act,
+        "scale_decoder_outputs": any(node.op == "scale" for node in graph.nodes),
+        "tie_word_embeddings": bool(graph.outputs[0].param),
+        "dropout_rate": 0.0,
+        "is_encoder_decoder": True,
+        "decoder_start_token_id": 0,
+        "pad_token_id": 0,
         "dtype": "float32",
     }
 

@@ -101,7 +101,7 @@ class NativeModel:
 
     def read(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the weights of now into these arrays, float32 in C order, one per parameter."""
-        with _engine_errors():
+        with engine_errors():
             self._engine.read([arrays[name] for name in self._shapes])
 
     def load(self, weights: WeightSet) -> None:
