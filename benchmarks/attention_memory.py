@@ -10,12 +10,14 @@ process of its own; on a GPU it is torch's own peak. `per_position` should not g
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from delivery import deliver
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -46,6 +48,19 @@ def measured(kind: str, length: int, device: str, dtype: str) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
+def peaks(kinds: Sequence[str], lengths: Sequence[int], device: str, dtype: str) -> list[dict[str, object]]:
+    """A row for every kind and length, each measured in a process of its own."""
+    rows: list[dict[str, object]] = []
+    for kind in kinds:
+        for length in lengths:
+            command = [sys.executable, __file__, "--device", device, "--dtype", dtype]
+            done = subprocess.run([*command, "--one", kind, str(length)], capture_output=True, text=True, check=True)
+            peak = int(done.stdout.strip().splitlines()[-1])
+            rows.append({"kind": kind, "length": length, "peak_bytes": peak, "per_position": round(peak / length)})
+            print(rows[-1], file=sys.stderr)
+    return rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[4096, 16384, 65536])
@@ -58,18 +73,8 @@ def main() -> int:
     if args.one:
         print(measured(args.one[0], int(args.one[1]), args.device, args.dtype))
         return 0
-    rows = []
-    for kind in args.kinds:
-        for length in args.lengths:
-            command = [sys.executable, __file__, "--device", args.device, "--dtype", args.dtype]
-            done = subprocess.run([*command, "--one", kind, str(length)], capture_output=True, text=True, check=True)
-            peak = int(done.stdout.strip().splitlines()[-1])
-            rows.append({"kind": kind, "length": length, "peak_bytes": peak, "per_position": round(peak / length)})
-            print(rows[-1], file=sys.stderr)
-    text = json.dumps({"device": args.device, "dtype": args.dtype, "rows": rows}, indent=1)
-    print(text)
-    if args.json:
-        args.json.write_text(text)
+    rows = peaks(args.kinds, args.lengths, args.device, args.dtype)
+    deliver({"device": args.device, "dtype": args.dtype, "rows": rows}, args.json)
     return 0
 
 

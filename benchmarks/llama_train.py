@@ -1,10 +1,8 @@
 """Training steps of one Llama: ours beside `transformers` eager on the CPU, or ours alone with its MFU on a GPU.
 
     python benchmarks/llama_train.py [--rounds 7] [--width 256] [--layers 4] [--length 128] [--json out.json]
-    GPU="--device cuda --dtype bfloat16 --peak 989e12 --length 2048 --batch 8 --vocab 32000 --compile"
-    python benchmarks/llama_train.py $GPU --width 1024 --layers 24
-    python benchmarks/llama_train.py $GPU --width 768 --layers 12 --hidden 2048 --experts 8
 
+On a GPU benchmarks/gpu.py calls it with the sizes of the acceptance figures.
 Rounds alternate between the two in one process with one thread; the same weights, batch and AdamW. `ratio` is theirs
 over ours, of the minima. MFU counts 6 FLOPs per active parameter and token outside the embedding table, and attention
 12 * layers * width * length per token (Chowdhery et al., "PaLM", 2022, appendix B; causality saves nothing).
@@ -13,12 +11,11 @@ over ours, of the minima. MFU counts 6 FLOPs per active parameter and token outs
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 import torch.nn.functional as F
+from delivery import deliver
 
 from alexandra.backends import huggingface
 from alexandra.backends.pytorch import module
@@ -73,7 +71,7 @@ def timed(step: Callable[[], float], device: str) -> float:
     return time.thread_time() - started
 
 
-def main() -> int:
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("rounds", 7), ("vocab", 2048), ("width", 256), ("layers", 4), ("length", 128), ("batch", 4)):
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -85,22 +83,30 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--checkpoint", action="store_true")
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    graph = network(args)
+    return parser.parse_args(words)
+
+
+def steppers(args: argparse.Namespace, graph: Graph) -> dict[str, Step]:
     drawn = np.random.default_rng(0).integers(0, args.vocab, (args.batch, args.length + 1))
     tokens = torch.tensor(drawn, device=args.device)
     weights = initialise(graph, 0)
     ours = module(graph, weights, checkpointed=args.checkpoint).to(args.device, getattr(torch, args.dtype))
     call = torch.compile(ours) if args.compile else ours
     steps = {"ours": stepper(lambda x: call({"tokens": x})["logits"], ours.parameters(), tokens)}
-    if args.device == "cpu":
+    if args.device == "cpu" and not args.experts:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         made = huggingface.describe(graph, weights)
         config = AutoConfig.for_model(**dict(made.config))
         theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
         steps["transformers eager"] = stepper(lambda x: theirs(x, use_cache=False).logits, theirs.parameters(), tokens)
+    return steps
+
+
+def measured(args: argparse.Namespace) -> dict[str, object]:
+    """Seconds of a step of each, tokens a second, and the MFU where the device's peak is known."""
+    graph = network(args)
+    steps = steppers(args, graph)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step(), step()
@@ -118,11 +124,16 @@ def main() -> int:
         if args.peak:
             found["mfu"] = per_token * rate / args.peak
     if len(times) > 1:
+        ratios = [b / a for a, b in zip(times["ours"], times["transformers eager"], strict=True)]
         found["ratio"] = min(times["transformers eager"]) / min(times["ours"])
-    text = json.dumps(found, indent=1)
-    print(text)
-    if args.json:
-        args.json.write_text(text)
+        found["ratio_by_round"] = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+    return found
+
+
+def main() -> int:
+    args = arguments()
+    torch.set_num_threads(1)
+    deliver(measured(args), args.json)
     return 0
 
 

@@ -5,7 +5,8 @@
 Both read bytes of Shakespeare, Python sources, an encyclopedia and many languages ($ALEXANDRA_DATA or ../shared/data),
 in the same order, with the same attention; each position uses 2 of 8 experts of `hidden`, or one feed-forward block of
 2 * hidden. Reported for each seed: validation loss (nats a byte), the load of every expert on validation text and its
-coefficient of variation by layer, seconds. Without the data it says so and stops.
+coefficient of variation by layer, seconds; and the paired difference with its interval. Without the data it says so
+and stops.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from delivery import deliver
+from scipy import stats
 
 from alexandra.backends.pytorch import TorchModel
 from alexandra.ir import cost
@@ -108,6 +111,13 @@ def run(graph: Graph, seed: int, steps: int, data: tuple[np.ndarray, np.ndarray]
     }
 
 
+def interval(differences: np.ndarray) -> dict[str, float]:
+    """Mean and Student's 95 % interval of the paired differences of the seeds."""
+    half = float(stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / len(differences) ** 0.5)
+    mean = float(differences.mean())
+    return {"n": len(differences), "mean": mean, "low": mean - half, "high": mean + half}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
@@ -125,6 +135,7 @@ def main() -> int:
     data = rows_of(folder, args.steps * BATCH)
     settings = {name: value for name, value in vars(args).items() if name != "json"}
     found: dict[str, object] = {"torch": torch.__version__, "threads": torch.get_num_threads(), **settings}
+    every: dict[str, np.ndarray] = {}
     for kind in ("moe", "dense"):
         graph = network(kind, args.width, args.layers, args.hidden)
         runs = [run(graph, seed, args.steps, data, args.device) for seed in range(args.seeds)]
@@ -136,10 +147,10 @@ def main() -> int:
             "runs": runs,
         }
         print(f"{kind}: {losses}", file=sys.stderr)
-    text = json.dumps(found, indent=1)
-    print(text)
-    if args.json:
-        args.json.write_text(text)
+        every[kind] = np.array(losses)
+    if args.seeds > 1:
+        found["dense_minus_moe"] = interval(every["dense"] - every["moe"])
+    deliver(found, args.json)
     return 0
 
 
