@@ -14,7 +14,7 @@ pytest.importorskip("alexandra._native")
 from alexandra.backends.native import NativeModel
 from alexandra.backends.native_memory import planned_memory
 from alexandra.errors import BackendError
-from alexandra.ir.build import Builder, Layer
+from alexandra.ir.build import Builder, Layer, mlp
 from alexandra.ir.graph import Attr, Graph
 from alexandra.ir.weights import initialise
 from alexandra.lang.nureon import compile_network
@@ -123,3 +123,14 @@ def test_an_open_axis_is_named() -> None:
     graph = compile_network(text + " CONNECT t -> e -> y")
     with pytest.raises(BackendError, match="depends on the length of 't'\nbind its axes first"):
         planned_memory(graph, Program(CrossEntropy(), AdamW()))
+
+
+def test_what_would_be_large_to_plan_is_refused_before() -> None:
+    program = Program(CrossEntropy(), AdamW(), batch_size=1)
+    with pytest.raises(BackendError, match=r"parameter 'h1.weight' has 1,600,000,000 values"):
+        planned_memory(mlp(40_000, inputs=40_000, outputs=2), program)
+    build = Builder("long")
+    h = build.layer(Layer("embedding", vocab=9, size=64), build.input("t", (131_072,), "int32"))
+    build.output("y", build.layer(Layer("attention", heads=1, rope=True, window=64), h), size=9)
+    with pytest.raises(BackendError, match="a plan would hold 16,777,216 angles of positions"):
+        planned_memory(build.graph(), program)

@@ -6,15 +6,21 @@ is what `NativeModel.memory` reports of that run. Arrays of Python (data, target
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import alexandra._native as _native
 from alexandra.backends.admit import Admission, check_program, trained_names
 from alexandra.backends.native import PLANNED_ROWS, engine_errors, refuse_without_training
-from alexandra.backends.native_nodes import node_tuples
+from alexandra.backends.native_nodes import axes, node_tuples
 from alexandra.backends.native_program import loss_kinds, settings_of
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer, param_specs
-from alexandra.ir.graph import Graph
+from alexandra.ir.graph import Graph, TensorType
+from alexandra.ir.ops import ParamSpec
+from alexandra.ir.ops.rules import whole
 from alexandra.objectives.spec import Program
+
+MOST_VALUES, MOST_ANGLES = 2**30, 2**22  # of a parameter in the engine; of the tables of positions that a plan holds
 
 
 def planned_memory(
@@ -40,6 +46,7 @@ def planned_memory(
         hint = "bind its axes first: ir.check.bind_sizes(graph, {axis: length})"
         raise BackendError(f"the memory of {graph.name!r} depends on the length of {unbound[0]!r}", hint=hint)
     specs = param_specs(graph)
+    _refuse_huge(admission, types, specs)
     numbers = {name: i for i, name in enumerate(specs)}
     settings = settings_of(program, None)
     settings.checkpoint = checkpoint
@@ -57,3 +64,18 @@ def planned_memory(
             max_rows,
         )
     return {str(tier): int(size) for tier, size in found.items()}
+
+
+def _refuse_huge(admission: Admission, types: Mapping[str, TensorType], specs: Mapping[str, ParamSpec]) -> None:
+    """BackendError for what would cost memory to plan, or could not be planned at all."""
+    for name, spec in specs.items():
+        if spec.size > MOST_VALUES:
+            raise BackendError(f"parameter {name!r} has {spec.size:,} values; the engine takes at most {MOST_VALUES:,}")
+    angles = 0
+    for node in admission.primitive.nodes:
+        length, width = (axes(types[node.name]) + (0, 0))[:2]
+        angles += length * whole(node.attrs["head_dim"]) if node.op == "rope" else 0
+        angles += length * width if node.op == "position" and node.attrs["kind"] == "sinusoidal" else 0
+    if angles > MOST_ANGLES:
+        hint = "ask for a shorter sequence: ir.cost.memory is an upper bound for any length"
+        raise BackendError(f"a plan would hold {angles:,} angles of positions, at most {MOST_ANGLES:,}", hint=hint)
