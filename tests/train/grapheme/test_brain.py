@@ -12,6 +12,7 @@ from alexandra.curriculum.items import TEST_IID, TRAIN, VAL, split_of
 from alexandra.errors import ConfigError, StorageError
 from alexandra.ir.cost import parameters
 from alexandra.lang.nureon import compile_network
+from alexandra.objectives.structural import StructuralLoss
 from alexandra.storage import read_bytes
 from alexandra.train.grapheme.brain import Solver, Written, packed_graph
 from alexandra.train.grapheme.documents import LENGTHS, Stream, batches, chunk
@@ -32,6 +33,8 @@ from alexandra.train.grapheme.score import (
     verified_at,
 )
 from alexandra.train.grapheme.seed_log import SeedLog
+from alexandra.train.grapheme.structural_updates import edges_of, loss_of, shown
+from alexandra.train.grapheme.tokens import VOCABULARY, WORDS, encode
 from alexandra.train.lm.folder import read_model
 
 pytest.importorskip("alexandra._native", reason="the brain runs on the native engine")
@@ -225,3 +228,40 @@ def test_nearby_questions_and_sums_are_questions_of_the_level() -> None:
     whole = list(level(5, 20, 4, TEST_IID))
     found = joined(whole[0], whole[1])
     assert found is not None and found.input.startswith("(derive (+ ") and found.key != whole[0].key
+
+
+def test_edges_lead_from_operators_to_operands_and_from_digits_to_digits() -> None:
+    tokens = tuple(encode(("+", 12, ("set", "x", -3))))
+    edges = [(int(i), int(j), int(k)) for i, j, k in np.argwhere(edges_of(tokens))]
+    words = [WORDS[token] for token in tokens]
+    assert words == ["+", "2@0", "1@1", "set", "x", "~", "3@0", "end"]
+    assert edges == [(0, 1, 0), (0, 3, 1), (1, 2, 0), (3, 4, 0), (3, 5, 1), (3, 7, 2), (5, 6, 0)]
+
+
+def test_the_structural_loss_is_near_zero_where_the_network_is_right_and_its_gradient_lowers_it() -> None:
+    pytest.importorskip("torch")
+    (batch, *_) = batches(chunk(0, 2, 0)[:3], 16, 0, 0)
+    targets, mask = batch.targets_BT, batch.mask_BT.astype(np.float32)
+    assert len(shown(targets, mask)) >= 3
+    spec = StructuralLoss(temperature=0.1, iterations=20, rounds=2)
+    right = 20.0 * np.eye(VOCABULARY, dtype=np.float32)[targets]
+    assert loss_of(right, targets, mask, spec, False)[0] < 0.01
+    unsure = np.zeros_like(right)
+    loss, gradient = loss_of(unsure, targets, mask, spec, False)
+    assert loss > 0.5 and np.isfinite(gradient).all()
+    assert loss_of(unsure - 20 * gradient, targets, mask, spec, False)[0] < loss
+    assert loss_of(unsure, targets, mask, spec, True)[0] == pytest.approx(loss + np.log(VOCABULARY), abs=1e-3)
+
+
+def test_the_structural_loss_alone_is_selectable_and_resumes(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    recipe = small(checkpoint_every=1, epochs=2)
+    paths = recipe.paths.model_copy(update={"keep": 9})
+    recipe = recipe.model_copy(
+        update={"paths": paths, "loss": recipe.loss.model_copy(update={"objective": "structural"})}
+    )
+    run(recipe, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed", ignore=shutil.ignore_patterns("model"))
+    (tmp_path / "killed" / "checkpoints" / "step-00000002.safetensors").unlink()
+    run(recipe, tmp_path / "killed", resume=True)
+    assert read_bytes(tmp_path / "killed" / "metrics.jsonl") == read_bytes(tmp_path / "whole" / "metrics.jsonl")

@@ -60,7 +60,7 @@ class OptimizerConfig(Config):
 
 
 class Loss(Config):
-    """`objective` says what is minimised; the costs are the structural loss's."""
+    """`objective` says what is minimised; the costs are the structural loss's, and how sharply it assigns nodes."""
 
     objective: Literal["cross_entropy", "structural", "both"] = "cross_entropy"
     node_insertion_cost: float = Field(default=1.0, ge=0)
@@ -68,6 +68,9 @@ class Loss(Config):
     edge_insertion_cost: float = Field(default=0.5, ge=0)
     edge_deletion_cost: float = Field(default=0.5, ge=0)
     clique_weight: float = Field(default=2.0, ge=0)
+    temperature: float = Field(default=0.1, gt=0)
+    iterations: int = Field(default=20, ge=2)
+    rounds: int = Field(default=2, ge=0)
 
 
 class Curriculum(Config):

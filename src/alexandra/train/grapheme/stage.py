@@ -17,10 +17,12 @@ from alexandra.curriculum.items import VAL, Item
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Program, Schedule, WeightedCrossEntropy
+from alexandra.objectives.structural import StructuralLoss
 from alexandra.statistics import wilson
 from alexandra.train.grapheme.brain import DOCUMENTS, Solver, Updates
 from alexandra.train.grapheme.documents import Stream, batches
 from alexandra.train.grapheme.recipe import BrainRecipe
+from alexandra.train.grapheme.structural_updates import StructuralUpdates
 from alexandra.train.lm.batch import TokenBatch
 from alexandra.train.stages import Metrics
 
@@ -34,7 +36,7 @@ class CurriculumStage:
 
     def __init__(self, recipe: BrainRecipe, graph: Graph, model: Model, threads: int = 1) -> None:
         self.recipe, self.graph, self.model, self.threads = recipe, graph, model, threads
-        self.updates = Updates(model, _program(recipe))
+        self.updates = _updates(recipe, model)
         self.streams = {level: Stream(recipe.training.seed, level) for level in recipe.levels}
         self.level, self.spent, self.best, self.waited = recipe.levels[0], 0, 0.0, 0
         self._maker = ThreadPoolExecutor(1)
@@ -160,6 +162,23 @@ def arrays_of(batch: TokenBatch) -> tuple[dict[str, np.ndarray], dict[str, np.nd
     """Inputs and targets as a backend takes them."""
     inputs = {"tokens": batch.tokens_BT, DOCUMENTS: batch.segments_BT}
     return inputs, {"classes": batch.targets_BT.astype(np.int64), "weights": batch.mask_BT.astype(np.float32)}
+
+
+def _updates(recipe: BrainRecipe, model: Model) -> Updates | StructuralUpdates:
+    given = recipe.loss
+    if given.objective == "cross_entropy":
+        return Updates(model, _program(recipe))
+    spec = StructuralLoss(
+        node_insertion_cost=given.node_insertion_cost,
+        node_deletion_cost=given.node_deletion_cost,
+        edge_insertion_cost=given.edge_insertion_cost,
+        edge_deletion_cost=given.edge_deletion_cost,
+        clique_weight=given.clique_weight,
+        temperature=given.temperature,
+        iterations=given.iterations,
+        rounds=given.rounds,
+    )
+    return StructuralUpdates(model, _program(recipe), spec, cross_entropy=given.objective == "both")
 
 
 def _program(recipe: BrainRecipe) -> Program:

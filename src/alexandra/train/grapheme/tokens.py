@@ -33,6 +33,11 @@ _LONGER = {("integrate", 4): "integral", ("solve", 4): "system"}
 _SHORTER = {"integral": "integrate", "system": "solve"}
 
 
+def arity(token: int) -> int:
+    """How many operands a token has; -1: as many as there are before an end."""
+    return _ARITIES.get(WORDS[token], 0)
+
+
 def _written(part: Tree, into: list[int]) -> None:
     if isinstance(part, int):
         if part < 0:
