@@ -6,12 +6,15 @@
 #include <new>
 
 #include "alexandra.h"
+#include "c_decoder.h"
 #include "c_model.h"
 #include "c_train.h"
 #include "hashes.h"
 
+// A network, or, where `decoder` is set, a decoder.
 struct alexandra_model {
     alexandra::CModel inside;
+    std::unique_ptr<alexandra::CDecoder> decoder;
 };
 
 namespace alexandra {
@@ -73,6 +76,20 @@ alexandra_status guarded(F call) noexcept {
 
 void need(const void* pointer, const char* what) {
     if (!pointer) throw Error(Status::invalid_argument, std::string(what) + " is NULL");
+}
+
+// What stands behind a model that must be a network, or a decoder.
+template <typename M>
+auto& network_of(M* model) {
+    need(model, "model");
+    if (model->decoder) throw Error(Status::invalid_argument, "this model is a decoder: alexandra_decode or alexandra_forward");
+    return model->inside;
+}
+template <typename M>
+auto& decoder_of(M* model) {
+    need(model, "model");
+    if (!model->decoder) throw Error(Status::invalid_argument, "this model is a network, not a decoder: alexandra_forward");
+    return *model->decoder;
 }
 
 void need_arrays(const void* const* arrays, size_t count, const char* what) {
@@ -137,6 +154,12 @@ void describe(const CModel& m, alexandra_kind kind, int index, alexandra_info* i
 
 alexandra_model* load(const char* plan, size_t bytes, const char* weights, const alexandra_options& options) {
     auto model = std::make_unique<alexandra_model>();
+    if (is_decoder_plan({plan, bytes})) {
+        need(weights, "weights");
+        model->decoder = std::make_unique<CDecoder>(read_decoder_plan({plan, bytes}), weights, !options.trust_file,
+                                                    options.threads ? options.threads : 1, options.isa ? options.isa : "");
+        return model.release();
+    }
     CModel& m = model->inside;
     m.description = read_description({plan, bytes});
     for (size_t i = 0; i < m.description.nodes.size(); ++i) {
@@ -175,6 +198,7 @@ void alexandra_free(alexandra_model* model) { delete model; }
 alexandra_status alexandra_plan(alexandra_model* model, int max_rows) {
     return guarded([&] {
         need(model, "model");
+        if (model->decoder) return model->decoder->plan(max_rows);
         if (max_rows < 1 || max_rows > 1 << 24)
             throw Error(Status::invalid_argument, "max_rows must be 1 .. 2^24, got " + std::to_string(max_rows));
         model->inside.plan(max_rows);
@@ -185,6 +209,7 @@ alexandra_status alexandra_memory(const alexandra_model* model, alexandra_sizes*
     return guarded([&] {
         need(model, "model");
         need(sizes, "sizes");
+        if (model->decoder) return model->decoder->memory(sizes);
         const CModel& m = model->inside;
         *sizes = {};
         sizes->weights = m.engine->weights.floats() * sizeof(float);
@@ -203,6 +228,7 @@ alexandra_status alexandra_describe(const alexandra_model* model, alexandra_kind
     return guarded([&] {
         need(model, "model");
         need(info, "info");
+        if (model->decoder) return model->decoder->describe(kind, index, info);
         describe(model->inside, kind, index, info);
     });
 }
@@ -210,8 +236,13 @@ alexandra_status alexandra_describe(const alexandra_model* model, alexandra_kind
 alexandra_status alexandra_forward(alexandra_model* model, int64_t rows, const void* const* inputs, float* const* outputs) {
     return guarded([&] {
         need(model, "model");
-        CModel& m = model->inside;
         need_rows(rows, 0);
+        if (model->decoder) {
+            need_arrays(inputs, 1, "inputs");
+            need_arrays(reinterpret_cast<const void* const*>(outputs), 1, "outputs");
+            return model->decoder->forward(rows, static_cast<const int32_t*>(inputs[0]), outputs[0]);
+        }
+        CModel& m = model->inside;
         need_arrays(reinterpret_cast<const void* const*>(outputs), m.outputs.size(), "outputs");
         take_inputs(m, rows, inputs, m.rows);
         std::copy_n(outputs, m.places.size(), m.places.begin());
@@ -221,30 +252,48 @@ alexandra_status alexandra_forward(alexandra_model* model, int64_t rows, const v
 
 alexandra_status alexandra_read(const alexandra_model* model, int index, float* values) {
     return guarded([&] {
-        need(model, "model");
+        const CModel& m = network_of(model);
         need(values, "values");
-        parameter(model->inside, index);
-        const Weights& weights = model->inside.engine->weights;
+        parameter(m, index);
+        const Weights& weights = m.engine->weights;
         weights.unpack(index, weights.values(), values);
     });
 }
 
 alexandra_status alexandra_write(alexandra_model* model, int index, const float* values) {
     return guarded([&] {
-        need(model, "model");
+        CModel& m = network_of(model);
         need(values, "values");
-        parameter(model->inside, index);
-        model->inside.own();
-        Weights& weights = model->inside.engine->weights;
+        parameter(m, index);
+        m.own();
+        Weights& weights = m.engine->weights;
         weights.pack(index, values, weights.data());
     });
 }
 
 alexandra_status alexandra_save(const alexandra_model* model, const char* path) {
     return guarded([&] {
-        need(model, "model");
+        const CModel& m = network_of(model);
         need(path, "path");
-        save_weights(model->inside.description, model->inside.engine->weights, path);
+        save_weights(m.description, m.engine->weights, path);
+    });
+}
+
+alexandra_status alexandra_decode(alexandra_model* model, alexandra_row* rows, int num_rows, const alexandra_sampling* sampling) {
+    return guarded([&] {
+        CDecoder& decoder = decoder_of(model);
+        need(rows, "rows");
+        decoder.decode(rows, num_rows, sampling ? *sampling : alexandra_sampling{});
+    });
+}
+
+alexandra_status alexandra_text(const alexandra_model* model, int token, const char** bytes, size_t* size) {
+    return guarded([&] {
+        const CDecoder& decoder = decoder_of(model);
+        need(bytes, "bytes");
+        need(size, "size");
+        const std::string_view text = decoder.text(token);
+        *bytes = text.data(), *size = text.size();
     });
 }
 
@@ -276,9 +325,8 @@ alexandra_status alexandra_defaults(alexandra_program* program) {
 alexandra_status alexandra_train(alexandra_model* model, const alexandra_program* program, int64_t rows,
                                  const void* const* inputs, const void* const* targets) {
     return guarded([&] {
-        need(model, "model");
+        CModel& m = network_of(model);
         need(program, "program");
-        CModel& m = model->inside;
         need_rows(rows, 1);
         need_arrays(targets, m.outputs.size(), "targets");
         std::vector<Rows> given(m.inputs.size());
@@ -289,8 +337,7 @@ alexandra_status alexandra_train(alexandra_model* model, const alexandra_program
 
 alexandra_status alexandra_step(alexandra_model* model, int64_t steps, double* losses) {
     return guarded([&] {
-        need(model, "model");
-        CModel& m = model->inside;
+        CModel& m = network_of(model);
         if (!m.trainer) throw Error(Status::invalid_argument, "alexandra_train comes first");
         if (steps < 0) throw Error(Status::invalid_argument, "steps must be 0 or more, got " + std::to_string(steps));
         m.trainer->run(steps, losses);

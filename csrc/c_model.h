@@ -8,6 +8,7 @@
 #include "bytes.h"
 #include "description.h"
 #include "network.h"
+#include "safetensors.h"
 #if !ALEXANDRA_INFERENCE_ONLY
 #include "trainer.h"
 #endif
@@ -35,6 +36,8 @@ struct CModel {
 // Weights of `description` in the safetensors file at `path`, mapped where they lie (or copied, where they do not lie
 // on whole floats); with `check` every checksum is compared.
 Weights weights_from_file(const Description& description, const std::string& path, bool check);
+// Error(invalid_argument) where the file carries checksums and that of the float32 tensor does not match.
+void check_tensor(const SafetensorsFile& file, const SafeTensor& tensor, const std::string& path);
 // The first weights, as ir/weights.initialise draws them.
 Weights first_weights(const Description& description, int64_t seed);
 // The two files that WeightSet.save writes, each whole under its name or not there.

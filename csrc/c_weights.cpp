@@ -103,6 +103,16 @@ double first_value(const Init& init, const ParamSpec& spec, uint32_t word) {
 
 }  // namespace
 
+void check_tensor(const SafetensorsFile& file, const SafeTensor& tensor, const std::string& path) {
+    if (file.metadata().empty()) return;
+    const std::string wanted = member(member(file.metadata(), "sha256"), tensor.name);
+    if (wanted.empty() || tensor.dtype != "F32") return;
+    std::vector<int> shape;
+    for (uint64_t axis : shape_of(tensor)) shape.push_back(int(std::min<uint64_t>(axis, 1 << 30)));
+    if (array_hash(shape, tensor.data, tensor.bytes) != wanted)
+        damaged(quoted(path) + ": tensor " + quoted(tensor.name) + " is damaged (its checksum does not match)");
+}
+
 Weights weights_from_file(const Description& description, const std::string& path, bool check) {
     auto file = std::make_shared<MappedFile>(path);
     const SafetensorsFile tensors(file->data(), file->size());

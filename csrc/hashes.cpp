@@ -150,4 +150,8 @@ Stream derive(int64_t seed, std::string_view what, std::string_view name) {
     return stream_of(encoded(seed) + encoded(what) + encoded(name));
 }
 
+Stream derive(int64_t seed, std::string_view what, int64_t number) {
+    return stream_of(encoded(seed) + encoded(what) + encoded(number));
+}
+
 }  // namespace alexandra

@@ -28,8 +28,9 @@ private:
 
 std::string sha256(std::string_view data);
 
-// alexandra.rng.derive(seed, what) and derive(seed, what, name).
+// alexandra.rng.derive(seed, what), derive(seed, what, name) and derive(seed, what, number).
 Stream derive(int64_t seed, std::string_view what);
 Stream derive(int64_t seed, std::string_view what, std::string_view name);
+Stream derive(int64_t seed, std::string_view what, int64_t number);
 
 }  // namespace alexandra

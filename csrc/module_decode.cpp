@@ -119,12 +119,6 @@ nb::list safe_tensors(const Safetensors& s) {
     return result;
 }
 
-TensorType type_named(const std::string& name) {
-    for (uint32_t type = 0; type < 64; ++type)
-        if (const TypeInfo* info = type_info(type); info && name == info->name) return info->type;
-    throw Error(Status::unsupported, "tensor type '" + name + "' is not known; known: " + known_types());
-}
-
 void check_values(TensorType type, size_t values, size_t bytes) {
     if (values % size_t(type_info(type).block) || row_bytes(type, values) != bytes)
         throw Error(Status::invalid_argument, std::to_string(values) + " values of " + type_info(type).name + " and " +

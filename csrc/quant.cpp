@@ -81,6 +81,12 @@ const TypeInfo* type_info(uint32_t type) {
 
 const TypeInfo& type_info(TensorType type) { return *type_info(uint32_t(type)); }
 
+TensorType type_named(const std::string& name) {
+    for (uint32_t type = 0; type < 64; ++type)
+        if (const TypeInfo* info = type_info(type); info && name == info->name) return info->type;
+    throw Error(Status::unsupported, "tensor type '" + name + "' is not known; known: " + known_types());
+}
+
 std::string known_types() {
     std::string names;
     for (const TypeInfo& info : kTypes) names += (names.empty() ? "" : ", ") + std::string(info.name);

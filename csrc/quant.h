@@ -22,6 +22,8 @@ struct TypeInfo {
 // The row of `type`, or null for a type that the engine does not know.
 const TypeInfo* type_info(uint32_t type);
 const TypeInfo& type_info(TensorType type);
+// By its name; Error(unsupported) for another.
+TensorType type_named(const std::string& name);
 // "F32, F16, ..."
 std::string known_types();
 

@@ -4,6 +4,9 @@
  * write by hand, docs/engine.md). Its weights are a safetensors file with the manifest beside it, as WeightSet.save
  * writes them; alexandra_save writes the same. Inference reads the file's pages without a copy.
  *
+ * A decoder (a language model that generates) is a plan that alexandra.backends.decode_describe.save_decoder writes,
+ * and the GGUF or safetensors file that it names the tensors of. alexandra_plan then says how many rows generate at once.
+ *
  * Every function but the first two returns a status; alexandra_error() then says what was given and what is allowed.
  * Nothing is thrown. A model may be used by one thread at a time; different models by different threads. After
  * alexandra_plan and alexandra_train have returned, forward and step allocate no memory.
@@ -57,6 +60,7 @@ typedef struct alexandra_info {
 
 typedef struct alexandra_sizes {
     size_t weights, arena, gradients, optimizer; /* bytes */
+    size_t cache;                                /* bytes of keys and values, of a decoder */
     int weights_mapped;                          /* the weights are pages of a file */
 } alexandra_sizes;
 
@@ -98,6 +102,38 @@ ALEXANDRA_API alexandra_status alexandra_describe(const alexandra_model* model, 
 /* Row-major arrays [rows][values] in the order of alexandra_describe. */
 ALEXANDRA_API alexandra_status alexandra_forward(alexandra_model* model, int64_t rows, const void* const* inputs,
                                                  float* const* outputs);
+
+/* How a decoder chooses tokens; zero means the default of a field. */
+typedef struct alexandra_sampling {
+    int max_tokens;           /* 0: 64 */
+    float temperature;        /* 0: greedy */
+    int top_k;                /* 0: all */
+    float top_p;              /* 0 or 1: all */
+    float repetition_penalty; /* 0 or 1: none */
+    int ignore_end;           /* nonzero: end tokens do not end a row */
+    const char* const* stops; /* texts that end a row */
+    int num_stops;
+    int64_t seed; /* row i draws from derive(seed, "sample", i), as in Python */
+} alexandra_sampling;
+
+typedef enum alexandra_finish { ALEXANDRA_LENGTH = 1, ALEXANDRA_END = 2, ALEXANDRA_STOP = 3 } alexandra_finish;
+
+/* A prompt and what it became; `tokens` and `logprobs` (may be NULL) have room for max_tokens values. */
+typedef struct alexandra_row {
+    const int32_t* prompt;
+    int prompt_tokens;
+    int32_t* tokens;
+    float* logprobs;
+    int num_tokens;
+    alexandra_finish finish;
+} alexandra_row;
+
+/* Generates for every row of a decoder; what a row becomes does not depend on the others. alexandra_forward of a
+ * decoder gives the logits after each of `rows` tokens of one sequence. */
+ALEXANDRA_API alexandra_status alexandra_decode(alexandra_model* model, alexandra_row* rows, int num_rows,
+                                                const alexandra_sampling* sampling);
+/* What a token adds to a text: bytes, not ended by zero, which live as long as the model. */
+ALEXANDRA_API alexandra_status alexandra_text(const alexandra_model* model, int token, const char** bytes, size_t* size);
 
 /* One parameter to or from `values`; writing takes a copy of mapped weights first. */
 ALEXANDRA_API alexandra_status alexandra_read(const alexandra_model* model, int parameter, float* values);

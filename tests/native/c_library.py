@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +37,33 @@ class Info(ctypes.Structure):
 
 class Sizes(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_size_t) for name in ("weights", "arena", "gradients", "optimizer")),
+        *((name, ctypes.c_size_t) for name in ("weights", "arena", "gradients", "optimizer", "cache")),
         ("weights_mapped", ctypes.c_int),
+    ]
+
+
+class Sampling(ctypes.Structure):
+    _fields_ = [
+        ("max_tokens", ctypes.c_int),
+        ("temperature", ctypes.c_float),
+        ("top_k", ctypes.c_int),
+        ("top_p", ctypes.c_float),
+        ("repetition_penalty", ctypes.c_float),
+        ("ignore_end", ctypes.c_int),
+        ("stops", ctypes.POINTER(ctypes.c_char_p)),
+        ("num_stops", ctypes.c_int),
+        ("seed", ctypes.c_int64),
+    ]
+
+
+class Row(ctypes.Structure):
+    _fields_ = [
+        ("prompt", ctypes.POINTER(ctypes.c_int32)),
+        ("prompt_tokens", ctypes.c_int),
+        ("tokens", ctypes.POINTER(ctypes.c_int32)),
+        ("logprobs", ctypes.POINTER(ctypes.c_float)),
+        ("num_tokens", ctypes.c_int),
+        ("finish", ctypes.c_int),
     ]
 
 
@@ -64,6 +91,18 @@ def path() -> Path:
     if not found.exists():
         pytest.skip(f"the C library is not built: no {found}")
     return found
+
+
+def compiled(name: str, folder: Path, *more: str) -> Path:
+    """An example of examples/c as a program, with every warning an error; `more` are flags of gcc."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    library, out = path(), folder / name
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", *more, f"-I{ROOT / 'include'}"]
+    source = ROOT / "examples/c" / f"{name}.c"
+    link = [f"-L{library.parent}", "-lalexandra", f"-Wl,-rpath,{library.parent}", "-lm"]
+    subprocess.run(["gcc", *flags, str(source), "-o", str(out), *link], check=True)
+    return out
 
 
 class Library:
@@ -145,6 +184,22 @@ class CModel:
             self.call("read", index, array.ctypes.data_as(ctypes.c_void_p))
             arrays[info.name.decode()] = array
         return arrays
+
+    def decode(self, prompts: Sequence[Sequence[int]], **settings: object) -> list[tuple[list[int], list[float], int]]:
+        """Tokens, their logarithms and why it ended, for each prompt."""
+        stops = [text.encode() for text in settings.pop("stops", ())]
+        given = Sampling(**settings, stops=(ctypes.c_char_p * len(stops))(*stops), num_stops=len(stops))
+        rows, room = (Row * len(prompts))(), given.max_tokens or 64
+        for row, prompt in zip(rows, prompts, strict=True):
+            row.prompt, row.prompt_tokens = (ctypes.c_int32 * len(prompt))(*prompt), len(prompt)
+            row.tokens, row.logprobs = (ctypes.c_int32 * room)(), (ctypes.c_float * room)()
+        self.call("decode", rows, len(rows), ctypes.byref(given))
+        return [(row.tokens[: row.num_tokens], row.logprobs[: row.num_tokens], row.finish) for row in rows]
+
+    def text(self, token: int) -> bytes:
+        found, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self.call("text", token, ctypes.byref(found), ctypes.byref(size))
+        return ctypes.string_at(found, size.value)
 
     def sizes(self) -> Sizes:
         sizes = Sizes()

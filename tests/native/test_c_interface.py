@@ -3,7 +3,6 @@ with a status and a sentence, and no text makes it fall over."""
 
 import ctypes
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -250,20 +249,8 @@ def test_an_open_network_has_no_plan() -> None:
         describe(make_graph("open", nodes))
 
 
-def compiled(name: str, folder: Path) -> Path:
-    """An example of examples/c as a program, with every warning an error."""
-    if shutil.which("gcc") is None:
-        pytest.skip("no gcc")
-    library, out = c.path(), folder / name
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{c.ROOT / 'include'}"]
-    source = c.ROOT / "examples/c" / f"{name}.c"
-    link = [f"-L{library.parent}", "-lalexandra", f"-Wl,-rpath,{library.parent}", "-lm"]
-    subprocess.run(["gcc", *flags, str(source), "-o", str(out), *link], check=True)
-    return out
-
-
 def test_the_training_example_builds_learns_and_saves(tmp_path: Path) -> None:
-    program = compiled("train", tmp_path)
+    program = c.compiled("train", tmp_path)
     done = subprocess.run([program, tmp_path / "circle.safetensors"], capture_output=True, text=True, check=True)
     assert "the same after loading: yes" in done.stdout and "refused with status 1" in done.stdout
     assert int(done.stdout.split("right: ")[1].split()[0]) > 460
@@ -277,6 +264,6 @@ def test_the_inference_example_answers_as_python(tmp_path: Path) -> None:
     save_plan(graph, tmp_path / "net.json")
     row = [0.1, -0.2, 0.3, 0.4, -0.5, 0.6]
     arguments = [tmp_path / "net.json", tmp_path / "w.safetensors", *map(str, row)]
-    done = subprocess.run([compiled("infer", tmp_path), *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run([c.compiled("infer", tmp_path), *arguments], capture_output=True, text=True, check=True)
     wanted = NativeModel(graph, weights).forward({"x": np.array([row], np.float32)})["y"][0]
     np.testing.assert_array_equal(np.array(done.stdout.split(), np.float32), wanted)
