@@ -73,7 +73,7 @@ static void block_tile(const MatmulCall& c, const Activations& x, int row, int p
     const int32_t* sums = x.sums + row * x.blocks;
     for (int b = 0; b < blocks; ++b, w += kPanelBlock<type>) {
         if constexpr (T == 1)
-            for (int line = 0; line < kPanelBlock<type>; line += 64) __builtin_prefetch(w + 4096 + line);
+            for (int line = 0; line < kPanelBlock<type>; line += 64) __builtin_prefetch(w + 2048 + line);
         for (int g = 0; g < kGroups; ++g) {
             const V scale_w = halves(w + g * 2 * W);
             I unpacked[8];
