@@ -7,6 +7,7 @@ comes out is contiguous: float32 or int32 inputs, int64 class indices, float32 r
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -23,12 +24,13 @@ from alexandra.objectives.spec import (
     AdamW,
     CrossEntropy,
     EarlyStop,
+    Muon,
     Objective,
     Program,
     WeightedCrossEntropy,
 )
 
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES = ("constant", "cosine", "linear", "wsd", "step")
 NORMALIZERS = ("weights", "count")
 WEIGHTS = "/weights"  # admitted weights of output y's targets are the array "y/weights" (no name contains a slash)
 
@@ -247,17 +249,20 @@ def check_program(program: Program) -> None:
     schedule, optimizer = program.schedule, program.optimizer
     if schedule.kind not in SCHEDULES:
         raise BackendError(f"unknown schedule {schedule.kind!r}", hint=suggest(schedule.kind, SCHEDULES))
-    if schedule.kind == "step" and schedule.every < 1:
-        raise BackendError(f"schedule 'step' needs every >= 1, got {schedule.every!r}")
+    if schedule.kind in ("step", "wsd") and schedule.every < 1:
+        raise BackendError(f"schedule {schedule.kind!r} needs every >= 1, got {schedule.every!r}")
     ranges = {
         "clip_norm": (program.clip_norm, 0.0, False),
         "warmup_steps": (schedule.warmup_steps, 0.0, False),
         "lr": (optimizer.lr, 0.0, False),
         "weight_decay": (optimizer.weight_decay, 0.0, False),
     }
-    if isinstance(optimizer, SGD):
+    if isinstance(optimizer, SGD | Muon):
         ranges["momentum"] = (optimizer.momentum, 0.0, True)
-    else:
+    if isinstance(optimizer, Muon):
+        check_program(replace(program, optimizer=optimizer.rest))
+        ranges["iterations"] = (optimizer.iterations, 1.0, False)
+    elif not isinstance(optimizer, SGD):
         ranges |= {"beta1": (optimizer.beta1, 0.0, True), "beta2": (optimizer.beta2, 0.0, True)}
         ranges["eps"] = (optimizer.eps, 0.0, False)
     if isinstance(optimizer, AdamW):
@@ -266,7 +271,19 @@ def check_program(program: Program) -> None:
         ranges |= _stop_ranges(program.stop)
     for name, (value, low, below_one) in ranges.items():
         if not (isfinite(value) and value >= low and (not below_one or value < 1.0)):
-            raise BackendError(f"{name} must be {'in [0, 1)' if below_one else 'a number >= 0'}, got {value!r}")
+            wanted = "in [0, 1)" if below_one else f"a number >= {low:g}"
+            raise BackendError(f"{name} must be {wanted}, got {value!r}")
+
+
+def refuse_program(program: Program, backend: str) -> None:
+    """BackendError for a program that only the backends in Python can run; `backend` cannot."""
+    if isinstance(program.optimizer, Muon):
+        what = "optimiser Muon"
+    elif program.schedule.kind in ("linear", "wsd"):
+        what = f"schedule {program.schedule.kind!r}"
+    else:
+        return
+    raise BackendError(f"backend {backend!r} has no {what} yet", hint="bind with backend='torch', or 'reference'")
 
 
 def check_validation(program: Program, given: object) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 import alexandra._native as _native
-from alexandra.backends.admit import WEIGHTS
+from alexandra.backends.admit import WEIGHTS, refuse_program
 from alexandra.backends.noise import noisy
 from alexandra.ir.graph import Graph
-from alexandra.objectives.spec import KL, MSE, SGD, AdamW, EarlyStop, Objective, Program, WeightedCrossEntropy
+from alexandra.objectives.spec import KL, MSE, SGD, AdamW, EarlyStop, Muon, Objective, Program, WeightedCrossEntropy
 from alexandra.rng import derive
 
 Arrays = dict[str, np.ndarray]
@@ -72,7 +72,9 @@ def kept_by(losses: Sequence[LossTuple]) -> list[np.ndarray]:
 
 def settings_of(program: Program, noise: Graph | None) -> Any:
     """`program` in numbers; `noise`: the planned graph whose dropouts and jitters are on."""
+    refuse_program(program, "native")
     settings, rule, schedule = _native.Program(), program.optimizer, program.schedule
+    assert not isinstance(rule, Muon)
     settings.set_optimizer(0 if isinstance(rule, SGD) else 2 if isinstance(rule, AdamW) else 1)
     settings.lr, settings.weight_decay = rule.lr, rule.weight_decay
     if isinstance(rule, SGD):

@@ -30,7 +30,7 @@ from alexandra.backends.pytorch_run import (
 )
 from alexandra.backends.reference_optim import num_moments
 from alexandra.errors import BackendError, WeightsError
-from alexandra.ir.check import auto_nodes, param_specs, verify
+from alexandra.ir.check import auto_nodes, hidden_matrices, param_specs, verify
 from alexandra.ir.cost import BYTES_PER_VALUE
 from alexandra.ir.expand import primitives
 from alexandra.ir.graph import Graph, Node, TensorType
@@ -211,7 +211,8 @@ class TorchModel:
 
         aside = (tensors_of(held[0], self.device), tensors_of(held[1], self.device)) if held else None
         data = tensors_of(arrays, self.device), tensors_of(wanted, self.device)
-        return TorchRun(self, program, (self._trained(program.frozen), moving), data, loss, valid)
+        hidden = hidden_matrices(self.graph)
+        return TorchRun(self, program, (self._trained(program.frozen), moving), data, loss, valid, hidden)
 
     def feed(self, state: TorchRun, inputs: Mapping[str, Any], targets: Any) -> None:
         """Other rows for a run, as many and of the same shapes; moments and step go on."""

@@ -146,7 +146,8 @@ class ForeignModule:
             return self.loss(held_inputs, held_targets, program.objective)
 
         tensors = self._trained(program.frozen), dict(self.module.named_buffers())
-        return TorchRun(self, program, tensors, (data, tensors_of(wanted, self.device)), loss, valid)
+        answers = tensors_of(wanted, self.device)
+        return TorchRun(self, program, tensors, (data, answers), loss, valid, _hidden_matrices(self.module))
 
     def feed(self, state: TorchRun, inputs: Mapping[str, Any], targets: Any) -> None:
         """Other rows for a run, as many and of the same shapes; moments and step go on."""
@@ -302,3 +303,12 @@ def _make(factory: str) -> nn.Module:
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _hidden_matrices(module: nn.Module) -> frozenset[str]:
+    """The weights of linear layers, without that of the output head (and whatever it shares)."""
+    head = getattr(module, "get_output_embeddings", lambda: None)()
+    linear = {name: one for name, one in module.named_modules() if isinstance(one, nn.Linear)}
+    return frozenset(
+        f"{n}.weight".removeprefix(".") for n, one in linear.items() if head is None or one.weight is not head.weight
+    )

@@ -7,10 +7,10 @@ parameter's own type in a foreign module).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, nan, sqrt
 
 import numpy as np
 import torch
@@ -19,15 +19,17 @@ from torch import Tensor
 
 from alexandra.backends.admit import WEIGHTS, check_fed, check_state
 from alexandra.backends.base import Progress
-from alexandra.backends.reference_optim import CLIP_EPS, num_moments, schedule_factor
+from alexandra.backends.reference_optim import CLIP_EPS, MUON_EPS, kinds_of, rules_of, schedule_factor
 from alexandra.backends.stopping import Watch, Watched
 from alexandra.errors import BackendError
 from alexandra.objectives.spec import (
     KL,
     MSE,
+    NEWTON_SCHULZ,
     SGD,
     Adam,
     AdamW,
+    Muon,
     Objective,
     Optimizer,
     Program,
@@ -129,20 +131,42 @@ def _norm(target: Tensor, weights: Tensor | None, objective: Objective, kind: st
     return torch.tensor(float(count), device=target.device)
 
 
-def clipped(grads: Sequence[Tensor], clip_norm: float) -> Sequence[Tensor]:
+def global_norm(grads: Sequence[Tensor]) -> Tensor:
+    """The norm of all gradients together, float64."""
+    norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in grads])
+    return torch.sqrt(torch.square(norms).sum())
+
+
+def clipped(grads: Sequence[Tensor], clip_norm: float, norm: Tensor) -> Sequence[Tensor]:
     """`grads` scaled so that their global norm is at most `clip_norm`; 0 leaves them alone."""
     if clip_norm == 0.0 or not grads:
         return grads
-    norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in grads])
-    scale = torch.clamp(clip_norm / (torch.linalg.vector_norm(norms) + CLIP_EPS), max=1.0)
+    scale = torch.clamp(clip_norm / (norm + CLIP_EPS), max=1.0)
     return [g * scale.to(g.dtype) for g in grads]
 
 
+def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:
+    """As `reference_optim.orthogonalised`."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / torch.linalg.vector_norm(x).clamp(min=MUON_EPS)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    turned: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
+    return turned
+
+
 def update(rule: Optimizer, lr: float, t: int, w: Tensor, g: Tensor, moments: Sequence[Tensor]) -> None:
-    """One parameter's step in place, at step t (0-based); moments are (m) for SGD, (m, v) for the others."""
+    """One parameter's step in place, at step t (0-based); moments are (m) for SGD and Muon, else (m, v)."""
     if isinstance(rule, SGD):
         m = moments[0].mul_(rule.momentum).add_(g).add_(w, alpha=rule.weight_decay)
         w.sub_(m, alpha=lr)
+        return
+    if isinstance(rule, Muon):
+        m = moments[0].lerp_(g, 1.0 - rule.momentum)
+        turned = orthogonalised(g.lerp(m, rule.momentum), rule.iterations)
+        w.mul_(1.0 - lr * rule.weight_decay).sub_(turned, alpha=lr * sqrt(max(1.0, w.shape[0] / w.shape[1])))
         return
     m, v = moments
     if isinstance(rule, Adam):
@@ -162,7 +186,8 @@ class TorchRun(Watched):
     """A run in progress: program, data, moments and the step counter. It trains `parameters` in place.
 
     `buffers` are what else training changes (running means of a foreign module); they are part of the state.
-    `valid` gives the validation loss when the program's early stop wants one.
+    `valid` gives the validation loss when the program's early stop wants one; `hidden` are the parameters that Muon
+    takes. `grad_norm` is that of the last step, before clipping.
     """
 
     def __init__(
@@ -173,6 +198,7 @@ class TorchRun(Watched):
         data: tuple[Tensors, Tensors],
         loss: LossOf,
         valid: Callable[[], float] | None = None,
+        hidden: Collection[str] = (),
     ) -> None:
         parameters, buffers = tensors
         self.model, self.program, self._parameters, self._loss = model, program, dict(parameters), loss
@@ -181,13 +207,14 @@ class TorchRun(Watched):
         self._rows, self._device = len(first), first.device
         self._step = 0
         self._order = (-1, torch.arange(self._rows, device=self._device))
-        kinds = ("m", "v")[: num_moments(program.optimizer)]
+        self._rules = rules_of(program.optimizer, self._parameters, hidden)
         self._state = {
             f"{kind}/{name}": torch.zeros_like(tensor, requires_grad=False)
-            for kind in kinds
+            for kind in ("m", "v")
             for name, tensor in self._parameters.items()
+            if kind in kinds_of(self._rules[name])
         }
-        self._kinds = kinds
+        self._norm = torch.tensor(nan)
         self._buffers = {f"buffers/{name}": tensor for name, tensor in buffers.items()}
         self._state |= self._buffers
         self._valid = valid
@@ -202,6 +229,11 @@ class TorchRun(Watched):
     @property
     def step(self) -> int:
         return self._step
+
+    @property
+    def grad_norm(self) -> float:
+        """The global norm of the last step's gradients, before clipping; NaN before a step."""
+        return float(self._norm)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Step, moments, buffers and early stopping's, as copies: "step", "m/<parameter>", "buffers/<name>", .."""
@@ -234,11 +266,13 @@ class TorchRun(Watched):
     def _one(self) -> Tensor:
         program, t = self.program, self._step
         loss, grads = self._gradients(self._batch(t))
-        lr = program.optimizer.lr * schedule_factor(program.schedule, t)
+        factor = schedule_factor(program.schedule, t)
         with torch.no_grad():
-            for name, g in zip(self._parameters, clipped(grads, program.clip_norm), strict=True):
-                moments = [self._state[f"{kind}/{name}"] for kind in self._kinds]
-                update(program.optimizer, lr, t, self._parameters[name], g, moments)
+            self._norm = global_norm(grads)
+            for name, g in zip(self._parameters, clipped(grads, program.clip_norm, self._norm), strict=True):
+                rule = self._rules[name]
+                moments = [self._state[f"{kind}/{name}"] for kind in kinds_of(rule)]
+                update(rule, rule.lr * factor, t, self._parameters[name], g, moments)
         self._step += 1
         return loss
 

@@ -8,7 +8,7 @@ them in full, so that a resumed run is the same run to the last bit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, prod
+from math import ceil, nan, prod
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,19 @@ from alexandra.backends.reference_ops import KERNELS, Call
 from alexandra.backends.reference_optim import (
     Tensors,
     clipped,
+    kinds_of,
     norm_of,
+    norm_of_all,
     num_moments,
     reduced,
+    rules_of,
     schedule_factor,
     terms_of,
     update,
 )
 from alexandra.backends.stopping import Watch, Watched
 from alexandra.errors import BackendError
-from alexandra.ir.check import infer
+from alexandra.ir.check import hidden_matrices, infer
 from alexandra.ir.graph import Graph, Node, TensorType
 from alexandra.ir.ops.experts import SELECTION_RATE
 from alexandra.ir.weights import WeightSet
@@ -311,12 +314,14 @@ class ReferenceState(Watched):
         self._types = model.admission.plan(self._inputs)[1]
         self._noisy = noisy(model.admission.primitive)
         self._step = 0
+        self.grad_norm = nan
         self._order: tuple[int, np.ndarray] = (-1, np.arange(self._rows))
         kept = trained_names(program.frozen, model.master)
         self._trained = [name for name in kept if name not in model.admission.untrained]
         self._held = set(model.master) - set(kept)
+        self._rules = rules_of(program.optimizer, self._trained, hidden_matrices(model.graph))
         self._moments = {
-            kind: {name: np.zeros(model.master[name].shape) for name in self._trained}
+            kind: {n: np.zeros(model.master[n].shape) for n in self._trained if kind in kinds_of(self._rules[n])}
             for kind in ("m", "v")[: num_moments(program.optimizer)]
         }
         self._valid = valid
@@ -357,9 +362,13 @@ class ReferenceState(Watched):
         program, t = self.program, self._step
         weights = self.model.master
         loss, grads = self._gradients(self._batch(t))
-        lr = program.optimizer.lr * schedule_factor(program.schedule, t)
+        factor = schedule_factor(program.schedule, t)
         trained = {name: grads[name] for name in self._trained}
-        update(program.optimizer, lr, t, weights, clipped(trained, program.clip_norm), self._moments)
+        self.grad_norm = norm_of_all(trained)
+        for name, g in clipped(trained, program.clip_norm).items():
+            rule = self._rules[name]
+            moments = tuple(self._moments[kind][name] for kind in kinds_of(rule))
+            update(rule, rule.lr * factor, t, weights[name], g, moments)
         self._step += 1
         if self.watch and self._valid and self.watch.due(self._step):
             seen = self.model.loss_of(*self._valid, program.objective)

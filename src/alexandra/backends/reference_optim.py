@@ -6,7 +6,7 @@ sigmoid and MSE) with the gradient of each; `reduced` weights them, sums them an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from math import cos, nan, pi, sqrt
 
 import numpy as np
@@ -15,9 +15,11 @@ from alexandra.backends.reference_ops import sigmoid
 from alexandra.objectives.spec import (
     KL,
     MSE,
+    NEWTON_SCHULZ,
     SGD,
     Adam,
     AdamW,
+    Muon,
     Objective,
     Optimizer,
     Schedule,
@@ -26,6 +28,7 @@ from alexandra.objectives.spec import (
 
 Tensors = dict[str, np.ndarray]
 Terms = tuple[np.ndarray, np.ndarray]  # losses, and their gradients at the logits or outputs
+MUON_EPS = 1e-7
 CLIP_EPS = 1e-6  # keeps the clipping factor finite, as in torch.nn.utils.clip_grad_norm_
 
 
@@ -108,36 +111,70 @@ def schedule_factor(schedule: Schedule, t: int) -> float:
     if schedule.kind == "cosine":
         u = min(1.0, after / max(1, schedule.total_steps - schedule.warmup_steps))
         return schedule.final + (1.0 - schedule.final) * (1.0 + cos(pi * u)) / 2.0
+    if schedule.kind in ("linear", "wsd"):
+        length = schedule.every if schedule.kind == "wsd" else schedule.total_steps - schedule.warmup_steps
+        u = (t - (schedule.total_steps - length)) / max(1, length)
+        return 1.0 - (1.0 - schedule.final) * min(1.0, max(0.0, u))
     if schedule.kind == "step":
         return float(schedule.decay ** (after // schedule.every))
     return 1.0
+
+
+def norm_of_all(grads: Tensors) -> float:
+    """The global norm of gradients."""
+    return sqrt(sum(float((g**2).sum()) for g in grads.values()))
 
 
 def clipped(grads: Tensors, clip_norm: float) -> Tensors:
     """`grads` scaled so that their global norm is at most `clip_norm`; 0 leaves them alone."""
     if clip_norm == 0.0:
         return grads
-    norm = sqrt(sum(float((g**2).sum()) for g in grads.values()))
-    scale = min(1.0, clip_norm / (norm + CLIP_EPS))
+    scale = min(1.0, clip_norm / (norm_of_all(grads) + CLIP_EPS))
     return {name: g * scale for name, g in grads.items()}
 
 
+def rules_of(optimizer: Optimizer, names: Collection[str], hidden: Collection[str]) -> dict[str, Optimizer]:
+    """What steps each parameter; `hidden` are those that Muon takes."""
+    if not isinstance(optimizer, Muon):
+        return dict.fromkeys(names, optimizer)
+    return {name: optimizer if name in hidden else optimizer.rest for name in names}
+
+
+def kinds_of(rule: Optimizer) -> tuple[str, ...]:
+    """The arrays of a parameter's size that its rule keeps."""
+    return ("m",) if isinstance(rule, SGD | Muon) else ("m", "v")
+
+
 def num_moments(optimizer: Optimizer) -> int:
-    """How many arrays of the weights' size the optimiser keeps."""
+    """How many arrays of the weights' size the optimiser keeps at most."""
     return 1 if isinstance(optimizer, SGD) else 2
 
 
-def update(
-    optimizer: Optimizer, lr: float, t: int, weights: Tensors, grads: Tensors, moments: Mapping[str, Tensors]
-) -> None:
-    """One step in place: weights and `moments` ("m" and, for Adam and AdamW, "v") at step t (0-based)."""
-    for name, g in grads.items():
-        w, m = weights[name], moments["m"][name]
-        if isinstance(optimizer, SGD):
-            m[...] = optimizer.momentum * m + g + optimizer.weight_decay * w
-            w -= lr * m
-        else:
-            _adam(optimizer, lr, t, w, g, (m, moments["v"][name]))
+def update(rule: Optimizer, lr: float, t: int, w: np.ndarray, g: np.ndarray, moments: tuple[np.ndarray, ...]) -> None:
+    """One parameter's step in place, at step t (0-based); `moments` are those of `kinds_of`."""
+    if isinstance(rule, SGD):
+        (m,) = moments
+        m[...] = rule.momentum * m + g + rule.weight_decay * w
+        w -= lr * m
+    elif isinstance(rule, Muon):
+        (m,) = moments
+        m[...] = rule.momentum * m + (1.0 - rule.momentum) * g
+        turned = orthogonalised((1.0 - rule.momentum) * g + rule.momentum * m, rule.iterations)
+        w *= 1.0 - lr * rule.weight_decay
+        w -= lr * sqrt(max(1.0, w.shape[0] / w.shape[1])) * turned
+    else:
+        _adam(rule, lr, t, w, g, (moments[0], moments[1]))
+
+
+def orthogonalised(matrix: np.ndarray, iterations: int) -> np.ndarray:
+    """Newton-Schulz towards the nearest matrix of orthonormal rows or columns; a zero matrix stays zero."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / max(float(np.linalg.norm(x)), MUON_EPS)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return np.asarray(x.T if matrix.shape[0] > matrix.shape[1] else x)
 
 
 def _adam(

@@ -228,6 +228,16 @@ def input_types(node: Node, types: Mapping[str, TensorType]) -> list[TensorType]
     return [join_types(given)] if OPS[node.op].joins and len(given) > 1 else given
 
 
+def hidden_matrices(graph: Graph) -> frozenset[str]:
+    """The two-dimensional parameters of layers that are neither an embedding nor an output, nor shared with one."""
+    apart = {node.owner for node in graph.nodes if node.op in ("embedding", "position", "output")}
+    return frozenset(
+        name
+        for name, spec in param_specs(graph).items()
+        if len(spec.shape) == 2 and spec.trained and name.rpartition(".")[0] not in apart
+    )
+
+
 def param_specs(graph: Graph) -> dict[str, ParamSpec]:
     """Every parameter by full name, in node order; a shared one is described by the first node that uses it."""
     return _param_specs(graph, infer(graph))

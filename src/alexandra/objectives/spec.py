@@ -6,7 +6,7 @@ decides a run of n steps; the same Program, weights and data give the same bytes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,25 @@ class AdamW:
     l1: float = 0.0
 
 
-Optimizer = SGD | Adam | AdamW
+@dataclass(frozen=True)
+class Muon:
+    """Jordan et al., 2024: momentum, orthogonalised, for the matrices of hidden layers; `rest` steps all else.
+
+    Hidden matrices are parameters [out, in] of layers that are neither an embedding nor the output. With gradient g:
+    m = momentum * m + (1 - momentum) * g, u = (1 - momentum) * g + momentum * m (Nesterov), U = `iterations` steps of
+    Newton-Schulz on u / |u|: X <- a X + (b A + c A A) X with A = X X^T and (a, b, c) = NEWTON_SCHULZ;
+    w <- (1 - lr * weight_decay) w - lr * sqrt(max(1, out / in)) U. The schedule scales both learning rates.
+    """
+
+    lr: float = 0.02
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    iterations: int = 5
+    rest: AdamW = field(default_factory=lambda: AdamW(lr=3e-4))
+
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+Optimizer = SGD | Adam | AdamW | Muon
 
 
 @dataclass(frozen=True)
@@ -99,8 +117,9 @@ class Schedule:
 
     factor = (t + 1) / warmup_steps while t < warmup_steps; then constant: 1; cosine: from 1 to `final` over
     the remaining steps, final + (1 - final) * (1 + cos(pi * u)) / 2 with
-    u = (t - warmup_steps) / max(1, total_steps - warmup_steps), clamped to 1; step: `decay` ** (number of full
-    `every` steps after warm-up).
+    u = (t - warmup_steps) / max(1, total_steps - warmup_steps), clamped to 1; linear: 1 - (1 - final) * u;
+    wsd (warm-up, stable, decay; Hu et al., 2024): 1 until `every` steps before the end, then linear to `final`;
+    step: `decay` ** (number of full `every` steps after warm-up).
     """
 
     kind: str = "constant"
