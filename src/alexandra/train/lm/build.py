@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,33 @@ import numpy as np
 from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
 from alexandra.errors import DataError, UsageError, suggest
+from alexandra.ir.weights import WeightSet
 from alexandra.objectives.distillation import Distillation
 from alexandra.objectives.policy import GRPO, variant
 from alexandra.objectives.preference import DPO, KTO
-from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Schedule
 from alexandra.splits import holdout
 from alexandra.storage import content_hash
 from alexandra.train.lm import examples
+from alexandra.train.lm.average import Averaged
 from alexandra.train.lm.batch import Row, cut
-from alexandra.train.lm.chat import TEMPLATES, Message, Template, render, render_prompt
+from alexandra.train.lm.chat import TEMPLATES, Template
+from alexandra.train.lm.constitution import Constitution, read_constitution, rule_judges
+from alexandra.train.lm.constitutional import Constitutional, ConstitutionalSettings
+from alexandra.train.lm.critic import Critic, CriticJudge, longest_exchange
+from alexandra.train.lm.dialogue import Dialogue
 from alexandra.train.lm.distill import Distill, DistillSettings
 from alexandra.train.lm.engines import engine_of
-from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
 from alexandra.train.lm.likelihood import Likelihood, LikelihoodSettings, Pretraining
+from alexandra.train.lm.optimization import backend_of, optimization_of
 from alexandra.train.lm.outputs import EntropicPolicy, Outputs, logits_graph
 from alexandra.train.lm.policy import NetworkPolicy
 from alexandra.train.lm.ppo import PPOSettings, ProximalPolicy
 from alexandra.train.lm.preference_stages import ORPO, Liking, PairRows, Preference, PreferenceSettings
 from alexandra.train.lm.recipe import SAMPLING_STAGES, Recipe
 from alexandra.train.lm.rejection import Rejection, RejectionSettings
-from alexandra.train.lm.rewards import Mix, judge_of
+from alexandra.train.lm.rewards import Judge, Mix, judge_of
 from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
 from alexandra.train.lm.sampling import Sampling
 from alexandra.train.lm.scores import RewardModel, ScoreModel, score_graph, score_weights
@@ -61,6 +66,11 @@ class Built:
     records: Sequence[Record]
     aside: Sequence[Record]
     asked: Asked | None = None
+
+    @property
+    def weights(self) -> WeightSet:
+        """What the run is for: the trained weights, or their average where the recipe wants one."""
+        return self.stage.weights if isinstance(self.stage, Averaged) else self.model.weights
 
     @property
     def rows(self) -> int:
@@ -94,6 +104,7 @@ class _Builder:
         self.source = given.model or read_model(self._place(recipe.model.path))
         self.train, self.held_out = self._records()
         self.tokenizer = self._tokenizer()
+        self.dialogue = Dialogue(self.tokenizer, self.template)
         self.graph = fitted(self.source.graph, self.tokenizer)
 
     def built(self) -> Built:
@@ -108,8 +119,11 @@ class _Builder:
             "grpo": self._grpo,
             "distill": self._distill,
             "rejection": self._rejection,
+            "constitution": self._constitution,
         }
         stage, model = makers[self.recipe.stage]()
+        if self.recipe.train.ema:
+            stage = Averaged(stage, model, self.recipe.train.ema)
         return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out, self._asked(model))
 
     # --- model, text, data ------------------------------------------------------------------------------
@@ -155,33 +169,16 @@ class _Builder:
         opening = [part for role in ("system", "user", "assistant", "tool") for part in self.template.around(role)]
         return CharTokenizer.of("".join([*texts, *opening]))
 
-    def _optimization(self) -> Optimization:
-        train = self.recipe.train
-        rule: Optimizer
-        if train.optimizer == "sgd":
-            rule = SGD(train.lr, train.momentum, train.weight_decay)
-        else:
-            kind = AdamW if train.optimizer == "adamw" else Adam
-            rule = kind(train.lr, train.beta1, train.beta2, weight_decay=train.weight_decay)
-        updates = train.steps * self._updates()
-        schedule = Schedule(train.schedule, train.warmup, updates, final=train.final)
-        return Optimization(rule, schedule, train.clip, train.micro, self.recipe.seed, train.frozen, train.fixed_order)
-
-    def _updates(self) -> int:
-        """Optimiser steps in a step of the stage."""
-        rollout = self.recipe.rollout
-        return rollout.epochs * rollout.minibatches if self.recipe.stage in ("grpo", "ppo") else 1
-
     def _model(self) -> Model:
         config = self.recipe.model
-        return bind(self.graph, config.backend, self.source.weights, self.recipe.seed, config.threads)
+        return bind(self.graph, backend_of(self.recipe), self.source.weights, self.recipe.seed, config.threads)
 
     def _policy(self) -> NetworkPolicy:
         coefficient = self.recipe.rollout.entropy if self.recipe.stage in ("ppo", "grpo") else 0.0
         if not coefficient:
-            return NetworkPolicy(self._model(), self._optimization())
+            return NetworkPolicy(self._model(), optimization_of(self.recipe))
         self.graph = logits_graph(self.graph)
-        return EntropicPolicy(self._model(), self._optimization(), coefficient)
+        return EntropicPolicy(self._model(), optimization_of(self.recipe), coefficient)
 
     def _trained_here(self) -> tuple[NetworkPolicy, Model]:
         policy = self._policy()
@@ -220,24 +217,15 @@ class _Builder:
         return Likelihood(policy, _cut(train, length), self._likelihood(length), _cut(held, length)), model
 
     def _rows(self, records: Sequence[Record]) -> list[Row]:
-        return [self._row(examples.conversation(record, i).messages) for i, record in enumerate(records)]
-
-    def _row(self, messages: Sequence[Message]) -> Row:
-        rendered = render(messages, self.tokenizer, self.template)
-        return Row(rendered.tokens, rendered.mask)
-
-    def _answer(self, prompt: Sequence[Message], answer: str) -> Row:
-        """A prompt and one answer; only the answer (and its end) counts."""
-        before = render_prompt(prompt, self.tokenizer, self.template)
-        whole = self._row([*prompt, Message("assistant", answer)])
-        return Row(whole.tokens, [0] * len(before) + list(whole.mask[len(before) :]))
+        return [self.dialogue.whole(examples.conversation(record, i).messages) for i, record in enumerate(records)]
 
     def _length(self, rows: Sequence[Row]) -> int:
         return self.recipe.data.length or max(row.positions for row in rows)
 
     def _pairs(self, records: Sequence[Record]) -> list[PairRows]:
         found = [examples.pair(record, i) for i, record in enumerate(records)]
-        return [PairRows(self._answer(p.prompt, p.chosen), self._answer(p.prompt, p.rejected)) for p in found]
+        answer = self.dialogue.answer
+        return [PairRows(answer(p.prompt, p.chosen), answer(p.prompt, p.rejected)) for p in found]
 
     def _preference_settings(self, pairs: Sequence[PairRows]) -> PreferenceSettings:
         length = self._length([row for pair in pairs for row in (pair.chosen, pair.rejected)])
@@ -256,9 +244,8 @@ class _Builder:
         rows = []
         for i, one in enumerate(found):
             other = found[(i + 1) % len(found)]
-            rows.append(
-                (self._answer(one.prompt, one.completion), self._answer(other.prompt, one.completion), one.desirable)
-            )
+            own, elsewhere = (self.dialogue.answer(prompt, one.completion) for prompt in (one.prompt, other.prompt))
+            rows.append((own, elsewhere, one.desirable))
         length = self._length([row for own, other, _ in rows for row in (own, other)])
         settings = PreferenceSettings(length, self.recipe.train.batch, self.recipe.seed, self.tokenizer.pad)
         policy, model = self._trained_here()
@@ -267,8 +254,8 @@ class _Builder:
     def _scorer(self) -> ScoreModel:
         graph = score_graph(self.graph)
         weights = score_weights(self.source.weights, graph, self.recipe.seed) if self.source.weights else None
-        config = self.recipe.model
-        return ScoreModel(bind(graph, config.backend, weights, self.recipe.seed, config.threads), self._optimization())
+        model = bind(graph, backend_of(self.recipe), weights, self.recipe.seed, self.recipe.model.threads)
+        return ScoreModel(model, optimization_of(self.recipe))
 
     def _reward(self) -> tuple[Stage, Model]:
         train, held = self._pairs(self.train), self._pairs(self.held_out)
@@ -281,13 +268,14 @@ class _Builder:
         return [self._task(examples.prompt(record, i)) for i, record in enumerate(records)]
 
     def _task(self, prompt: examples.Prompt) -> Task:
-        return Task(tuple(render_prompt(prompt.messages, self.tokenizer, self.template)), prompt)
+        return Task(tuple(self.dialogue.prompt(prompt.messages)), prompt)
 
-    def _actor(self, policy: NetworkPolicy, wants_reference: bool) -> Actor:
+    def _actor(self, policy: NetworkPolicy, wants_reference: bool, judges: Sequence[Judge] = ()) -> Actor:
         reward = self.recipe.reward
         named = [self._function(name) for name in reward.functions]
-        judges = tuple(judge_of(one) for one in (*self.given.rewards, *named))
-        mix = Mix(judges, reward.weights, reward.veto)
+        rules = rule_judges(self._read_constitution(reward.constitution)) if reward.constitution else ()
+        judges = judges or [judge_of(one) for one in (*self.given.rewards, *named, *rules)]
+        mix = Mix(tuple(judges), reward.weights, reward.veto)
         checks = tuple(judge_of(one) for one in (*self.given.checks, *map(self._function, reward.check)))
         reference = self._policy() if wants_reference else None
         engine, check = engine_of(policy), Mix(checks) if checks else None
@@ -364,10 +352,35 @@ class _Builder:
             objective,
         )
         model = self._model()
-        student = Outputs(model, self._optimization())
+        student = Outputs(model, optimization_of(self.recipe))
         sampler = engine_of(NetworkPolicy(model)).sample
         cut_rows = (rows if own else _cut(rows, length) for rows in (train, held))
         return Distill(student, self._teacher(), next(cut_rows), settings, sampler, next(cut_rows)), model
+
+    def _read_constitution(self, path: str) -> Constitution:
+        return read_constitution(self.folder / path if path else None, self._function)
+
+    def _constitution(self) -> tuple[Stage, Model]:
+        recipe, config = self.recipe, self.recipe.constitution
+        rollout, rules = self._rollout(recipe.rollout.group), self._read_constitution(config.path)
+        policy, model = self._trained_here()
+        kept = self._policy()
+        tokens = recipe.rollout.max_tokens
+        critic = Critic(rules, self.dialogue, engine_of(kept).sample, rollout.sampling, config.critique_tokens)
+        train, held = self._tasks(self.train), self._tasks(self.held_out)
+        exchange = longest_exchange(rules, self.dialogue, tokens, config.critique_tokens)
+        length = recipe.data.length or max(len(task.tokens) for task in (*train, *held)) + exchange
+        finders = tuple(CriticJudge(critic, principle) for principle in rules.principles)
+        actor = self._actor(policy, False, rule_judges(rules) if rules.formal else finders)
+        settings = ConstitutionalSettings(
+            rollout, length, recipe.rollout.prompts, config.rounds, config.learn, DPO(**recipe.dpo.model_dump())
+        )
+        reinforce = None
+        if config.then == "rl":
+            judged = replace(actor, mix=Mix(finders), reference=kept)
+            objective = GRPO(**{**vars(variant(recipe.rollout.variant, tokens)), "beta": recipe.rollout.kl})
+            reinforce = GroupPolicy(judged, train, GRPOSettings(objective, rollout, length, recipe.rollout.prompts))
+        return Constitutional(actor, kept, critic, train, settings, held_out=held, reinforce=reinforce), model
 
     def _prompts(self, records: Sequence[Record]) -> list[Row]:
         return [Row(task.tokens, [0] * len(task.tokens)) for task in self._tasks(records)]
@@ -386,7 +399,7 @@ class _Builder:
             )
         graph = logits_graph(fitted(found.graph, self.tokenizer))
         config = self.recipe.model
-        return Outputs(bind(graph, config.backend, found.weights, self.recipe.seed, config.threads))
+        return Outputs(bind(graph, backend_of(self.recipe), found.weights, self.recipe.seed, config.threads))
 
     def _ppo(self) -> tuple[Stage, Model]:
         config, (train, held) = self.recipe.rollout, (self._tasks(self.train), self._tasks(self.held_out))

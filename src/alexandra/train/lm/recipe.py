@@ -23,7 +23,9 @@ from pydantic import Field
 from alexandra.config import Config
 from alexandra.storage import content_hash
 
-StageName = Literal["pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo", "distill", "rejection"]
+StageName = Literal[
+    "pretrain", "sft", "dpo", "orpo", "kto", "reward", "ppo", "grpo", "distill", "rejection", "constitution"
+]
 STAGES: tuple[str, ...] = get_args(StageName)
 SAMPLING_STAGES = ("ppo", "grpo", "rejection")  # they need a reward
 
@@ -60,20 +62,26 @@ class TrainConfig(Config):
     """Steps and the optimiser. `micro` rows go through the network at once; results do not depend on it.
 
     `fixed_order`: not even in rounding (documents go through one at a time, in an order of their own; slower).
+    With `muon`, hidden matrices take steps of `muon_lr` with `momentum` (0: 0.95), all else those of AdamW at `lr`.
+    `decay` is the last share of the steps in which the schedule `wsd` falls. `ema` above 0 keeps an average of the
+    weights, average = ema * average + (1 - ema) * weights after each step, which is measured and saved instead.
     """
 
     steps: int = Field(default=200, ge=1)
     batch: int = Field(default=32, ge=1)
     lr: float = Field(default=1e-3, gt=0)
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    muon_lr: float = Field(default=0.02, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = "cosine"
+    decay: float = Field(default=0.2, gt=0, le=1)
     warmup: int = Field(default=10, ge=0)
     final: float = Field(default=0.1, ge=0, le=1)
     clip: float = Field(default=1.0, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
     micro: int = Field(default=0, ge=0)
     fixed_order: bool = False
     pack: bool = False
@@ -121,6 +129,17 @@ class RejectionConfig(Config):
     learn: bool = True
 
 
+class ConstitutionConfig(Config):
+    """`path`: a file of principles (train/lm/constitution.py), without it the four default ones. `learn` steps teach
+    critiques and revisions by the rules; then drafts and their revisions are pairs for DPO, or `then` = "rl"."""
+
+    path: str = ""
+    learn: int = Field(default=0, ge=0)
+    rounds: int = Field(default=2, ge=1)
+    then: Literal["dpo", "rl"] = "dpo"
+    critique_tokens: int = Field(default=32, ge=1)
+
+
 class RolloutConfig(Config):
     """How answers are sampled; `redraws` above 0 is dynamic sampling, `entropy` the weight of PPO's entropy bonus."""
 
@@ -141,13 +160,14 @@ class RolloutConfig(Config):
 class RewardConfig(Config):
     """`functions`: "file.py:name" each, run with the user's rights; `weights` as many.
 
-    `check`: functions that judge held-out answers and never train; an alarm tells when they fall while the reward
-    rises.
+    `constitution`: a file of principles, whose rules are rewards too. `check`: functions that judge held-out answers
+    and never train; an alarm tells when they fall while the reward rises.
     """
 
     functions: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     veto: float = 0.0
+    constitution: str = ""
     check: tuple[str, ...] = ()
     on_alarm: Literal["warn", "stop"] = "warn"
 
@@ -175,6 +195,7 @@ class Recipe(Config):
     kto: KTOConfig = KTOConfig()
     distill: DistillConfig = DistillConfig()
     rejection: RejectionConfig = RejectionConfig()
+    constitution: ConstitutionConfig = ConstitutionConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
     log: LogConfig = LogConfig()

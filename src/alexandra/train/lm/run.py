@@ -36,7 +36,7 @@ class Trained:
 
     @property
     def weights(self) -> WeightSet:
-        return self.built.model.weights
+        return self.built.weights
 
 
 def train(
@@ -144,7 +144,7 @@ def _write(built: Built, folder: Path, result: StageResult) -> Path:
     if place.exists():
         return place
     lineage = {"stage": built.recipe.stage, "recipe": built.recipe.settings_hash, "steps": str(result.steps)}
-    write_model(place, built.model.graph, built.model.weights, built.tokenizer, lineage)
+    write_model(place, built.model.graph, built.weights, built.tokenizer, lineage)
     return place
 
 

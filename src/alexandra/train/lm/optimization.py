@@ -1,0 +1,43 @@
+"""From a recipe to what updates the weights: the rule, its schedule, and a backend that has both."""
+
+from __future__ import annotations
+
+from alexandra.backends.bind import available
+from alexandra.objectives.spec import SGD, Adam, AdamW, Muon, Optimizer, Schedule
+from alexandra.train.lm.fed import Optimization
+from alexandra.train.lm.recipe import Recipe
+
+
+def optimization_of(recipe: Recipe) -> Optimization:
+    """Optimiser, schedule over all updates of the run, clipping."""
+    train, updates = recipe.train, recipe.train.steps * updates_of(recipe)
+    every = max(1, round(train.decay * updates)) if train.schedule == "wsd" else 0
+    schedule = Schedule(train.schedule, train.warmup, updates, train.final, every)
+    return Optimization(_rule(recipe), schedule, train.clip, train.micro, recipe.seed, train.frozen, train.fixed_order)
+
+
+def _rule(recipe: Recipe) -> Optimizer:
+    train = recipe.train
+    if train.optimizer == "sgd":
+        return SGD(train.lr, train.momentum, train.weight_decay)
+    kind = Adam if train.optimizer == "adam" else AdamW
+    rule = kind(train.lr, train.beta1, train.beta2, weight_decay=train.weight_decay)
+    if train.optimizer != "muon":
+        return rule
+    assert isinstance(rule, AdamW)
+    return Muon(train.muon_lr, train.momentum or 0.95, train.weight_decay, rest=rule)
+
+
+def updates_of(recipe: Recipe) -> int:
+    """Optimiser steps in a step of the stage."""
+    rollout = recipe.rollout
+    return rollout.epochs * rollout.minibatches if recipe.stage in ("grpo", "ppo") else 1
+
+
+def backend_of(recipe: Recipe) -> str:
+    """The backend that a recipe means: "auto" is one that has the recipe's optimiser and schedule."""
+    train = recipe.train
+    engine_lacks = train.optimizer == "muon" or train.schedule in ("linear", "wsd")
+    if recipe.model.backend != "auto" or not engine_lacks:
+        return recipe.model.backend
+    return "reference" if available("torch") else "torch"
