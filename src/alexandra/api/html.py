@@ -33,6 +33,7 @@ line.grid { stroke: #e3e8ec; }
 .even { stroke: #9aa5b1; stroke-dasharray: 3 3; }
 pre { background: #f4f6f8; padding: .7rem; overflow-x: auto; font-size: .85rem; }
 code { overflow-wrap: anywhere; }
+pre.said { background: none; padding: 0; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 26rem; }
 """
 
 Cells = Sequence[object]
@@ -75,7 +76,8 @@ def _cell(cell: object) -> str:
 
 
 def figure(chart: str, caption: str = "") -> Html:
-    return Html(f"<figure>{chart}<figcaption>{escape(caption)}</figcaption></figure>")
+    shown = caption if isinstance(caption, Html) else escape(caption)
+    return Html(f"<figure>{chart}<figcaption>{shown}</figcaption></figure>")
 
 
 def whole(text: str) -> Html:

@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from alexandra.api import charts
-from alexandra.api.html import Html, document, figure, grid, paragraph, section, table
+from alexandra.api.html import Html, table
+from alexandra.api.run_report import write_report
 from alexandra.config import parse_config, validate
-from alexandra.errors import NotFoundError, UsageError
+from alexandra.errors import UsageError
 from alexandra.storage import publish
 from alexandra.train.lm.build import Given
 from alexandra.train.lm.doctor import Diagnosis, Finding, diagnose
@@ -23,7 +21,7 @@ from alexandra.train.lm.foreign_recipe import SUFFIXES, translate
 from alexandra.train.lm.recipe import STAGES, Recipe
 from alexandra.train.lm.run import Trained, load_recipe, read_recipe, run
 from alexandra.train.lm.translation import Translation
-from alexandra.train.watch import METRICS, TIMING, read_lines
+from alexandra.train.watch import METRICS, read_lines
 
 Tell = Callable[[str, int, int], None]
 _FILES = (".toml", *SUFFIXES)
@@ -197,43 +195,7 @@ def lines(trained: Trained) -> list[str]:
     return text
 
 
-# --- pictures and tables ------------------------------------------------------------------------------------
-
-
-def write_report(folder: Path) -> Path:
-    """One self-contained page on a run: curves, throughput, its recipe. Raises NotFoundError without numbers."""
-    steps = read_lines(folder / METRICS)
-    if not steps:
-        raise NotFoundError(f"{str(folder)!r} holds no {METRICS}", hint="name the folder of a training run")
-    recipe = read_recipe(folder)
-    seconds = [line["seconds"] for line in read_lines(folder / TIMING)]
-    parts = [
-        Html(f"<h1>{recipe.stage}</h1>"),
-        paragraph(f"{len(steps)} steps, seed {recipe.seed}, {np.median(seconds):.3g} s a step (median)."),
-        section("Curves", grid([figure(chart, name) for name, chart in curves(steps)])),
-        section("Recipe", Html(f"<pre>{recipe.model_dump_json(indent=1)}</pre>")),
-    ]
-    place = folder / "report.html"
-    publish(place, document(f"{recipe.stage} run", "".join(parts)).encode())
-    return place
-
-
-def curves(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """A chart of every number that was noted: measures beside what they measure."""
-    names = sorted({name for line in steps for name in line if name != "step"})
-    charts_by_name = []
-    for name in (name for name in names if not name.startswith("eval_") or name[5:] not in names):
-        series = []
-        for number, own in enumerate(key for key in (name, f"eval_{name}") if key in names):
-            values = np.full(int(steps[-1]["step"]) + 1, np.nan)
-            for line in steps:
-                if line.get(own) is not None:
-                    values[int(line["step"])] = line[own]
-            if np.isfinite(values).sum() > 1:
-                series.append((own, values, number, own != name))
-        if series:
-            charts_by_name.append((name, charts.lines(series, "step", name, name)))
-    return charts_by_name
+# --- tables -------------------------------------------------------------------------------------------------
 
 
 def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
