@@ -212,7 +212,7 @@ class TorchModel:
         aside = (tensors_of(held[0], self.device), tensors_of(held[1], self.device)) if held else None
         data = tensors_of(arrays, self.device), tensors_of(wanted, self.device)
         hidden = hidden_matrices(self.graph)
-        return TorchRun(self, program, (self._trained(program.frozen), moving), data, loss, valid, hidden)
+        return TorchRun(self, program, (self._trained(program.frozen), moving, hidden), data, loss, valid)
 
     def feed(self, state: TorchRun, inputs: Mapping[str, Any], targets: Any) -> None:
         """Other rows for a run, as many and of the same shapes; moments and step go on."""

@@ -145,9 +145,9 @@ class ForeignModule:
             held_inputs, held_targets = validation
             return self.loss(held_inputs, held_targets, program.objective)
 
-        tensors = self._trained(program.frozen), dict(self.module.named_buffers())
+        tensors = self._trained(program.frozen), dict(self.module.named_buffers()), _hidden_matrices(self.module)
         answers = tensors_of(wanted, self.device)
-        return TorchRun(self, program, tensors, (data, answers), loss, valid, _hidden_matrices(self.module))
+        return TorchRun(self, program, tensors, (data, answers), loss, valid)
 
     def feed(self, state: TorchRun, inputs: Mapping[str, Any], targets: Any) -> None:
         """Other rows for a run, as many and of the same shapes; moments and step go on."""

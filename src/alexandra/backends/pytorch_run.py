@@ -186,21 +186,20 @@ class TorchRun(Watched):
     """A run in progress: program, data, moments and the step counter. It trains `parameters` in place.
 
     `buffers` are what else training changes (running means of a foreign module); they are part of the state.
-    `valid` gives the validation loss when the program's early stop wants one; `hidden` are the parameters that Muon
-    takes. `grad_norm` is that of the last step, before clipping.
+    `valid` gives the validation loss when the program's early stop wants one; the third of `tensors` names the
+    parameters that Muon takes. `grad_norm` is that of the last step, before clipping.
     """
 
     def __init__(
         self,
         model: object,
         program: Program,
-        tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+        tensors: tuple[Mapping[str, Tensor], Mapping[str, Tensor], Collection[str]],
         data: tuple[Tensors, Tensors],
         loss: LossOf,
         valid: Callable[[], float] | None = None,
-        hidden: Collection[str] = (),
     ) -> None:
-        parameters, buffers = tensors
+        parameters, buffers, hidden = tensors
         self.model, self.program, self._parameters, self._loss = model, program, dict(parameters), loss
         self._inputs, self._targets = data
         first = next(iter(self._inputs.values()))

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,7 +138,8 @@ def critic(rules: Constitution, says: dict[str, str]) -> Critic:
         answers = [next((out for end, out in says.items() if text.endswith(end)), "") for text in texts]
         return [Completion(tuple(TOKENIZER.encode(one)), (0.0,) * len(one), True) for one in answers]
 
-    return Critic(rules, Dialogue(TOKENIZER, PLAIN), sampler, Sampling(30, stop=(TOKENIZER.eos,)), 8)
+    unused: Any = None
+    return Critic(rules, Dialogue(TOKENIZER, PLAIN), unused, sampler, Sampling(30, stop=(TOKENIZER.eos,)), 8)
 
 
 def test_a_critic_revises_what_it_does_not_find_clean(tmp_path: Path) -> None:

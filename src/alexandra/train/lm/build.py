@@ -366,7 +366,8 @@ class _Builder:
         policy, model = self._trained_here()
         kept = self._policy()
         tokens = recipe.rollout.max_tokens
-        critic = Critic(rules, self.dialogue, engine_of(kept).sample, rollout.sampling, config.critique_tokens)
+        asks = engine_of(kept).sample
+        critic = Critic(rules, self.dialogue, kept, asks, rollout.sampling, config.critique_tokens)
         train, held = self._tasks(self.train), self._tasks(self.held_out)
         exchange = longest_exchange(rules, self.dialogue, tokens, config.critique_tokens)
         length = recipe.data.length or max(len(task.tokens) for task in (*train, *held)) + exchange
@@ -380,7 +381,7 @@ class _Builder:
             judged = replace(actor, mix=Mix(finders), reference=kept)
             objective = GRPO(**{**vars(variant(recipe.rollout.variant, tokens)), "beta": recipe.rollout.kl})
             reinforce = GroupPolicy(judged, train, GRPOSettings(objective, rollout, length, recipe.rollout.prompts))
-        return Constitutional(actor, kept, critic, train, settings, held_out=held, reinforce=reinforce), model
+        return Constitutional(actor, critic, train, settings, held_out=held, reinforce=reinforce), model
 
     def _prompts(self, records: Sequence[Record]) -> list[Row]:
         return [Row(task.tokens, [0] * len(task.tokens)) for task in self._tasks(records)]

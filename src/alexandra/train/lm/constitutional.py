@@ -21,7 +21,6 @@ from alexandra.train.lm.batch import TokenBatch, padded
 from alexandra.train.lm.critic import Critic
 from alexandra.train.lm.grpo import GroupPolicy, described
 from alexandra.train.lm.likelihood import likelihood_step
-from alexandra.train.lm.policy import Policy
 from alexandra.train.lm.rollout import Actor, RolloutSettings, Sampler, Task, collect
 from alexandra.train.lm.stage import Metrics, means, rows_of_step
 from alexandra.train.stages import Records
@@ -45,7 +44,7 @@ class ConstitutionalSettings:
 
 
 class Constitutional:
-    """`actor` answers and is measured; `kept` holds the weights of critic and reference, which `critic` asks.
+    """`actor` answers and is measured; the critic's policy takes the weights of critic and reference.
 
     `reinforce`, a GroupPolicy of the same policy whose judges are the critic, takes the place of DPO.
     """
@@ -55,7 +54,6 @@ class Constitutional:
     def __init__(
         self,
         actor: Actor,
-        kept: Policy,
         critic: Critic,
         tasks: Sequence[Task],
         settings: ConstitutionalSettings,
@@ -70,7 +68,7 @@ class Constitutional:
                 "no principle of this constitution can be checked by rule, so nothing can teach the critique",
                 hint="set constitution.learn = 0 for a model that can criticise, or give the principles rules",
             )
-        self.actor, self.kept, self.critic, self.tasks = actor, kept, critic, list(tasks)
+        self.actor, self.kept, self.critic, self.tasks = actor, critic.policy, critic, list(tasks)
         self.settings, self.held_out, self.reinforce = settings, list(held_out), reinforce
         self._batch: TokenBatch | None = None
         self._records: list[dict[str, object]] = []

@@ -15,6 +15,7 @@ from alexandra.train.lm.batch import Row
 from alexandra.train.lm.chat import Message
 from alexandra.train.lm.constitution import Constitution, Principle
 from alexandra.train.lm.dialogue import Dialogue
+from alexandra.train.lm.policy import Policy
 from alexandra.train.lm.rewards import Answer
 from alexandra.train.lm.rollout import Sampler
 from alexandra.train.lm.sampling import Sampling
@@ -24,10 +25,11 @@ Turns = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Critic:
-    """`sampler` asks the policy that criticises; critiques are greedy, of at most `critique_tokens`."""
+    """`sampler` asks `policy`, which criticises; critiques are greedy, of at most `critique_tokens`."""
 
     constitution: Constitution
     dialogue: Dialogue
+    policy: Policy
     sampler: Sampler
     revision: Sampling
     critique_tokens: int
