@@ -9,7 +9,6 @@ from tests.train.lm.test_more_stages import RECORDS, exact, model_folder
 import alexandra as ax
 from alexandra.api.run_report import curves, write_report
 from alexandra.errors import NotFoundError
-from alexandra.train.lm.run import read_recipe
 from alexandra.train.watch import read_lines
 
 
@@ -49,7 +48,7 @@ def test_the_page_has_curves_by_framework_answers_and_the_alarm(run: Path) -> No
 
 def test_a_number_that_never_changes_gets_a_line_and_no_chart(run: Path) -> None:
     steps = read_lines(run / "metrics.jsonl")
-    shown = " ".join(str(caption) for caption, _ in curves(steps, {}, read_recipe(run)))
+    shown = " ".join(str(caption) for caption, _ in curves(steps))
     assert len({line["ratio"] for line in steps if "ratio" in line}) == 1 and "ratio" not in shown
     assert "The same at every step" in write_report(run).read_text()
 

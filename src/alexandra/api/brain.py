@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alexandra.api.html import Html, document, figure, grid, paragraph, section
-from alexandra.api.training import curves
+from alexandra.api.run_report import curves
 from alexandra.curriculum.items import Item
 from alexandra.curriculum.proof import files_of
 from alexandra.curriculum.questions import Question

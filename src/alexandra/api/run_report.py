@@ -44,12 +44,13 @@ def write_report(folder: Path) -> Path:
     if not steps:
         raise NotFoundError(f"{str(folder)!r} holds no {METRICS}", hint="name the folder of a training run")
     recipe, seconds = read_recipe(folder), {line["step"]: line["seconds"] for line in read_lines(folder / TIMING)}
+    drawn = [*curves(steps), *_throughput(steps, seconds, recipe)]
     parts = [
         Html(f"<h1>{escape(recipe.stage)}</h1>"),
         paragraph(_course(steps, list(seconds.values()), recipe)),
         _alarm(steps),
         section("Measures", _measures(steps)),
-        section("Curves", grid([figure(chart, caption) for caption, chart in curves(steps, seconds, recipe)])),
+        section("Curves", grid([figure(chart, caption) for caption, chart in drawn])),
         _flat(steps),
         section("Answers", _answers(folder)),
         section("Recipe", Html(f"<pre>{escape(recipe.model_dump_json(indent=1))}</pre>")),
@@ -97,7 +98,7 @@ def _measures(steps: Lines) -> Html:
     return table(["measure", "first", "last", "lowest", "highest"], rows, caption)
 
 
-def curves(steps: Lines, seconds: Mapping[int, float], recipe: Recipe) -> list[tuple[Html | str, str]]:
+def curves(steps: Lines) -> list[tuple[Html | str, str]]:
     """A (caption, chart) for every number: measures beside what they measure, rewards by framework in one."""
     noted = sorted({name for line in steps for name, value in line.items() if name != "step" and value is not None})
     kinds = sorted({name.removeprefix("eval_").partition("/")[0] for name in noted} - {"alarm"}, key=_rank)
@@ -109,12 +110,17 @@ def curves(steps: Lines, seconds: Mapping[int, float], recipe: Recipe) -> list[t
         parts = [name for start in (f"{kind}/", f"eval_{kind}/") for name in noted if name.startswith(start)]
         if len({name.removeprefix("eval_") for name in parts}) > 1:
             found.append(_chart(f"{kind} by framework", f"{kind} by framework", parts, steps))
+    return [one for one in found if one is not None]
+
+
+def _throughput(steps: Lines, seconds: Mapping[int, float], recipe: Recipe) -> list[tuple[Html | str, str]]:
+    """Tokens a second; steps a second where nobody counted tokens."""
     timed = [(line, seconds[line["step"]]) for line in steps if seconds.get(line["step"])]
     pace = [{"step": line["step"], "throughput": _tokens(line, recipe) / took} for line, took in timed]
-    what = "tokens a second" if "tokens" in noted or "answer_tokens" in noted else "steps a second"
-    if pace:
-        found.append(_chart("throughput", what, ["throughput"], pace))
-    return [one for one in found if one is not None]
+    counted = any("tokens" in line or "answer_tokens" in line for line in steps)
+    words = "tokens a second" if counted else "steps a second"
+    found = _chart("throughput", words, ["throughput"], pace) if pace else None
+    return [found] if found else []
 
 
 def _is_flat(name: str, steps: Lines) -> bool:

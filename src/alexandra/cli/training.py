@@ -113,9 +113,9 @@ def plot(
 
     Example: alexandra plot runs/grpo-1a2b3c4d
     """
-    from alexandra.api import training
+    from alexandra.api.run_report import write_report
 
-    place = training.write_report(folder)
+    place = write_report(folder)
     show({"report": str(place)}, as_json, lambda: str(place))
 
 
