@@ -6,9 +6,12 @@ A Llama of 124 M parameters (12 layers, width 768, vocabulary 25,600; random wei
 engines read that file. decode: 64 tokens one by one after 8; prefill: 512 tokens at once. float32: 64 rows of 16
 tokens of a 0.75 M-parameter Llama (4 layers, width 128) are continued by 32 tokens each, greedily, one thread.
 Every engine is a process of its own, held to the cores it may use; rounds alternate between them, and times are
-minima over rounds (`spread`: median over minimum). `ratio` is ours over theirs, in tokens per second.
+minima over rounds (`spread`: median over minimum). `ratio` is ours over theirs, in tokens per second. Decoding reads
+every weight once a token, so each round also times plain reading of as many bytes by one thread (`read`, GB/s);
+`share of reading` is the median over rounds of what decoding reaches of it. `peer` is what llama.cpp says of its build.
 llama-cpp-python must be built natively; where GCC 12 builds llama.cpp's AMX code it crashes at run time:
 CMAKE_ARGS="-DCMAKE_C_FLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16' -DCMAKE_CXX_FLAGS='(the same)'".
+PYTHONPATH chooses among builds (`pip install --target`).
 A peer that is not installed leaves its columns empty.
 """
 
@@ -81,7 +84,17 @@ def ours(path: str, threads: int) -> dict[str, Callable[[], float]]:
         first = min(timed(short, 1) for _ in range(3))
         return (timed(short, GENERATED + 1) - first) / GENERATED
 
-    return {"decode": decode, "prefill": lambda: timed(long, 1) / PROMPT}
+    weights = np.ones(Path(path).stat().st_size // 8, np.uint64)
+
+    def once() -> float:
+        start = time.perf_counter()
+        weights.max()
+        return time.perf_counter() - start
+
+    def read() -> float:
+        return min(once() for _ in range(9))
+
+    return {"decode": decode, "prefill": lambda: timed(long, 1) / PROMPT, "read": read}
 
 
 def llama(path: str, threads: int) -> dict[str, Callable[[], float]]:
@@ -184,6 +197,16 @@ def _transformers_names(model: Any) -> dict[str, Any]:
 ENGINES = {"ours": ours, "llama.cpp": llama, "ours_batch": ours_batch, "transformers": transformers_batch}
 
 
+def about(engine: str) -> str:
+    """What an engine says of its build."""
+    if engine == "llama.cpp":
+        import llama_cpp
+
+        found = llama_cpp.llama_print_system_info().decode().split(" | ")
+        return f"{llama_cpp.__version__}: {', '.join(part for part in found if part.strip())}"
+    return engine
+
+
 def serve(engine: str, path: str, threads: int) -> None:
     """A worker: says "ready", then times whatever each line of its input names."""
     try:
@@ -193,7 +216,7 @@ def serve(engine: str, path: str, threads: int) -> None:
         return
     for task in tasks.values():
         task()
-    print("ready", flush=True)
+    print("ready", about(engine), flush=True)
     for line in sys.stdin:
         print(tasks[line.strip()](), flush=True)
 
@@ -211,7 +234,7 @@ class Worker:
         )  # fmt: skip
         assert self.process.stdout is not None and self.process.stdin is not None
         self.words = self.process.stdout.readline().strip()
-        self.ready = self.words == "ready"
+        self.ready = self.words.startswith("ready")
 
     def time(self, task: str) -> float:
         assert self.process.stdout is not None and self.process.stdin is not None
@@ -227,12 +250,19 @@ def compare(ours_name: str, peer_name: str, path: str, threads: int, tasks: list
     """Alternating rounds of both engines; tokens per second."""
     workers = {"ours": Worker(ours_name, path, threads), peer_name: Worker(peer_name, path, threads)}
     seconds: dict[str, dict[str, list[float]]] = {t: {n: [] for n in workers} for t in tasks}
+    reading: list[float] = []
     for _ in range(rounds):
         for task in tasks:
             for name, worker in workers.items():
                 if worker.ready:
                     seconds[task][name].append(worker.time(task))
-    result: dict[str, Any] = {}
+        if "decode" in tasks:
+            reading.append(workers["ours"].time("read"))
+    result: dict[str, Any] = {"peer": workers[peer_name].words.removeprefix("ready ")}
+    if reading:
+        shares = [read / took for read, took in zip(reading, seconds["decode"]["ours"], strict=True)]
+        result["read"] = round(os.path.getsize(path) / min(reading) / 1e9, 1)
+        result["share of reading"] = round(statistics.median(shares), 2)
     for task in tasks:
         row: dict[str, Any] = {"n": rounds}
         for name, times in seconds[task].items():
