@@ -33,6 +33,7 @@ from alexandra.train.grapheme.score import (
     verified_at,
 )
 from alexandra.train.grapheme.seed_log import SeedLog
+from alexandra.train.grapheme.stage import CurriculumStage
 from alexandra.train.grapheme.structural_updates import edges_of, loss_of, shown
 from alexandra.train.grapheme.tokens import VOCABULARY, WORDS, encode
 from alexandra.train.lm.folder import read_model
@@ -265,3 +266,21 @@ def test_the_structural_loss_alone_is_selectable_and_resumes(tmp_path: Path) -> 
     (tmp_path / "killed" / "checkpoints" / "step-00000002.safetensors").unlink()
     run(recipe, tmp_path / "killed", resume=True)
     assert read_bytes(tmp_path / "killed" / "metrics.jsonl") == read_bytes(tmp_path / "whole" / "metrics.jsonl")
+
+
+def test_what_is_still_wrong_gets_the_larger_share() -> None:
+    import alexandra as ax
+
+    recipe = small()
+    recipe = recipe.model_copy(update={"curriculum": recipe.curriculum.model_copy(update={"by_error": True})})
+    graph = network(recipe)
+    stage = CurriculumStage(recipe, graph, ax.bind(packed_graph(graph), backend="native"))
+    stage.level = 3
+    equal = stage._shares()
+    stage.wrong = {1: 0.0, 2: 0.5}
+    shares = stage._shares()
+    assert sum(shares.values()) == pytest.approx(1) and equal == pytest.approx({1: 0.2, 2: 0.8})
+    assert shares[2] / shares[1] == pytest.approx(4 * 0.55 / 0.05)
+    again = CurriculumStage(recipe, graph, stage.model)
+    again.restore({**stage.arrays(), "run/step": np.array(0, np.int64)})
+    assert again._shares() == shares

@@ -77,7 +77,8 @@ class Curriculum(Config):
     """A level is passed when the lower end of its accuracy's 95 % interval reaches `advance_threshold` (after
     `min_epochs_per_level` epochs), and left after `epochs_per_level` in any case. While a level is learnt it has the
     share `current_share` of the tokens, the earlier ones the rest. After the last level every level is learnt with
-    `mixture` (levels start_level to end_level) until all epochs are done."""
+    `mixture` (levels start_level to end_level) until all epochs are done; with `by_error` a level's share is then also
+    in proportion to 0.05 + its share of wrong answers when all were measured last."""
 
     start_level: int = Field(default=1, ge=1, le=7)
     end_level: int = Field(default=7, ge=1, le=7)
@@ -86,6 +87,7 @@ class Curriculum(Config):
     current_share: float = Field(default=0.5, gt=0, le=1)
     mixture: tuple[float, ...] = (1, 4, 3, 4, 4, 5, 5)
     measured: int = Field(default=200, ge=1)
+    by_error: bool = False
 
 
 class Paths(Config):

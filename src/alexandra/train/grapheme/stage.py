@@ -39,6 +39,7 @@ class CurriculumStage:
         self.updates = _updates(recipe, model)
         self.streams = {level: Stream(recipe.training.seed, level) for level in recipe.levels}
         self.level, self.spent, self.best, self.waited = recipe.levels[0], 0, 0.0, 0
+        self.wrong = dict.fromkeys(recipe.levels, 1.0)  # share of wrong answers when it was measured last
         self._maker = ThreadPoolExecutor(1)
         self._items: dict[int, list[Item]] = {}
         self._epoch: list[TokenBatch] = []
@@ -76,6 +77,7 @@ class CurriculumStage:
         last = self.recipe.levels[-1] if self.finished else self.level
         solver = self._solver()
         found = {f"eval_level_{one}": self._accuracy(solver, one) for one in self.recipe.levels if one <= last}
+        self.wrong |= {level: 1 - found[f"eval_level_{level}"] for level in self.recipe.levels if level <= last}
         return {**found, "eval_accuracy": float(np.mean(list(found.values())))}
 
     def inputs(self, number: int) -> dict[str, np.ndarray]:
@@ -86,7 +88,8 @@ class CurriculumStage:
         moments = {f"run/{name}": array for name, array in self.updates.moments().items()}
         places = np.array([[level, *stream.place] for level, stream in self.streams.items()], np.int64)
         place = np.array([self.level, self.spent, self.waited], np.int64)
-        return {**weights, **moments, "streams": places, "curriculum": place, "best": np.array([self.best])}
+        known = {"best": np.array([self.best]), "wrong": np.array(list(self.wrong.values()))}
+        return {**weights, **moments, "streams": places, "curriculum": place, **known}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
@@ -99,6 +102,7 @@ class CurriculumStage:
             self.streams[level].place = number, first
         self.level, self.spent, self.waited = arrays["curriculum"].tolist()
         self.best = float(arrays["best"][0])
+        self.wrong = dict(zip(self.recipe.levels, arrays["wrong"].tolist(), strict=True))
 
     # --- the curriculum ---------------------------------------------------------------------------------------------
 
@@ -107,6 +111,8 @@ class CurriculumStage:
         levels, config = self.recipe.levels, self.recipe.curriculum
         weights = {level: config.mixture[level - 1] for level in levels}
         if self.finished:
+            if config.by_error:
+                weights = {level: weight * (0.05 + self.wrong[level]) for level, weight in weights.items()}
             return {level: weights[level] / sum(weights.values()) for level in levels}
         before = [level for level in levels if level < self.level]
         if not before:
