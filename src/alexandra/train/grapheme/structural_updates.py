@@ -54,7 +54,9 @@ class StructuralUpdates:
         _, grads = self.model.backward(inputs, {"logits": gradient})
         weights = {name: np.array(array) for name, array in self.model.weights.items()}
         rate = self.program.optimizer.lr * schedule_factor(self.program.schedule, self.step)
-        update(self.program.optimizer, rate, self.step, weights, clipped(grads, self.program.clip_norm), self._moments)
+        for name, gradient_of in clipped(grads, self.program.clip_norm).items():
+            moments = tuple(part[name] for part in self._moments.values())
+            update(self.program.optimizer, rate, self.step, weights[name], gradient_of, moments)
         self.model.load(WeightSet({name: array.astype(np.float32) for name, array in weights.items()}))
         self.step += 1
         return loss
