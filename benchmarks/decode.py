@@ -11,7 +11,7 @@ every weight once a token, so each round also times plain reading of as many byt
 `share of reading` is the median over rounds of what decoding reaches of it. `peer` is what llama.cpp says of its build.
 llama-cpp-python must be built natively; where GCC 12 builds llama.cpp's AMX code it crashes at run time:
 CMAKE_ARGS="-DCMAKE_C_FLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16' -DCMAKE_CXX_FLAGS='(the same)'".
-PYTHONPATH chooses among builds (`pip install --target`).
+With AMX build it by clang 19 (docs/LOG.md); PYTHONPATH chooses among builds (`pip install --target`).
 A peer that is not installed leaves its columns empty.
 """
 
