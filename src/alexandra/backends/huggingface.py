@@ -79,7 +79,7 @@ def load(source: str | Path, *, revision: str | None = None) -> Pretrained:
     Raises NotFoundError, BackendError for what a config asks for and we have not, WeightsError for tensors that are
     missing, unexpected, pickled or of another shape; each names the file.
     """
-    folder = _folder(source, revision)
+    folder = local_folder(source, revision)
     values = small_json(folder, "config.json")
     config = Config(values, str(source))
     family = family_of(config)
@@ -141,7 +141,8 @@ def family_of(config: Config) -> Family:
     return FAMILIES[str(kind)]
 
 
-def _folder(source: str | Path, revision: str | None) -> Path:
+def local_folder(source: str | Path, revision: str | None = None) -> Path:
+    """The folder itself, or that of a hub's model, downloaded without code and pickles. NotFoundError, MissingExtraError."""
     path = Path(source)
     if path.is_dir():
         return path

@@ -138,7 +138,7 @@ class ForeignModule:
 
         def loss(batch: Tensors, answers: Tensors, place: Place) -> Tensor:
             drawn = derive(program.seed, "dropout", place.first) if place.first else stream
-            with _seeded(drawn.at(place.step).integer(), self.device):
+            with seeded(drawn.at(place.step).integer(), self.device):
                 return self._loss(self._raw(batch), answers, place.targets, program.objective)
 
         def valid() -> float:
@@ -277,7 +277,7 @@ def _read(value: Tensor, reading: str) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """torch's generators under `seed` while this lasts, then as they were."""
     cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

@@ -82,26 +82,14 @@ class NetworkPolicy:
         pieces = []
         for first in range(0, rows, max(1, size)):
             part = slice(first, first + size)
-            outputs = self.model.forward(self._inputs(batch, part))[self.output]
+            outputs = self.model.forward(self.inputs(batch, part))[self.output]
             pieces.append(_picked(outputs, batch.targets_BT[part], self.is_softmax))
         return np.where(batch.mask_BT > 0, np.concatenate(pieces), 0.0)
 
     def update(
         self, batch: TokenBatch, loss: LossOf, *, constant: bool = False, known_BT: F64 | None = None
     ) -> TokenLoss:
-        """Two passes, values then gradients; one where the derivative is `constant` or the values are known."""
-        if known_BT is None:
-            known_BT = np.zeros(batch.mask_BT.shape) if constant else self.logprobs(batch)
-        found = loss(known_BT)
-        weights = np.ascontiguousarray(-found.grad_BT, np.float32)
-        if self.optimization.fixed_order:
-            ordered = in_order(batch, weights)
-            batch, weights = ordered.batch, ordered.gathered(weights)
-        targets = {"classes": batch.targets_BT, "weights": weights}
-        value = self._updates.update(self._inputs(batch, slice(None)), targets)
-        if not np.isfinite(value):
-            raise BackendError(f"the loss is {value} at step {self.step}")
-        return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
+        return updated(self, self._updates, batch, loss, constant=constant, known_BT=known_BT)
 
     def next_logits(self, tokens: Sequence[Sequence[int]]) -> F64:
         """Right-padded: a causal network does not see the padding."""
@@ -127,7 +115,8 @@ class NetworkPolicy:
         """How many updates there were."""
         return self._updates.step
 
-    def _inputs(self, batch: TokenBatch, part: slice) -> dict[str, np.ndarray]:
+    def inputs(self, batch: TokenBatch, part: slice = slice(None)) -> dict[str, np.ndarray]:
+        """What the network reads of these rows."""
         inputs = {self.tokens_name: batch.tokens_BT[part]}
         if self.segments_name:
             inputs[self.segments_name] = batch.segments_BT[part]
@@ -137,6 +126,37 @@ class NetworkPolicy:
                 hint="give its attention an int32 input named segments, or turn packing off",
             )
         return inputs
+
+
+class Fed(Protocol):
+    """What `updated` asks of a policy."""
+
+    @property
+    def step(self) -> int: ...
+
+    def logprobs(self, batch: TokenBatch) -> F64: ...
+
+    def inputs(self, batch: TokenBatch) -> dict[str, np.ndarray]: ...
+
+
+def updated(
+    policy: Fed, updates: FedRun, batch: TokenBatch, loss: LossOf, *, constant: bool, known_BT: F64 | None
+) -> TokenLoss:
+    """`Policy.update` as a weighted cross-entropy, whose derivative by the log-probabilities is the loss's.
+
+    Two passes, values then gradients; one where the derivative is `constant` or the values are known.
+    """
+    if known_BT is None:
+        known_BT = np.zeros(batch.mask_BT.shape) if constant else policy.logprobs(batch)
+    found = loss(known_BT)
+    weights = np.ascontiguousarray(-found.grad_BT, np.float32)
+    if updates.optimization.fixed_order:
+        ordered = in_order(batch, weights)
+        batch, weights = ordered.batch, ordered.gathered(weights)
+    value = updates.update(policy.inputs(batch), {"classes": batch.targets_BT, "weights": weights})
+    if not np.isfinite(value):
+        raise BackendError(f"the loss is {value} at step {policy.step}")
+    return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
 
 
 def token_inputs(graph: Graph) -> tuple[str, str]:
