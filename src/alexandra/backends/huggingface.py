@@ -142,7 +142,7 @@ def family_of(config: Config) -> Family:
 
 
 def local_folder(source: str | Path, revision: str | None = None) -> Path:
-    """The folder itself, or that of a hub's model, downloaded without code and pickles. NotFoundError, MissingExtraError."""
+    """The folder itself, or that of a hub's model, downloaded without its code. NotFoundError, MissingExtraError."""
     path = Path(source)
     if path.is_dir():
         return path

@@ -1,7 +1,7 @@
 """A transformers causal model behind the Model protocol, whole or with LoRA adapters of PEFT, in this process.
 
-HubModule is a ForeignModule over (tokens, segments): training, resume and checks are those of any torch module, and only
-what is trained counts as its weights. Beside it: log-probabilities of given tokens, sampling with the model's own
+HubModule is a ForeignModule over (tokens, segments): training, resume and checks are those of any torch module, and
+only what is trained counts as its weights. Beside it: log-probabilities of given tokens, sampling with the model's own
 cache of keys and values, and folders that transformers and PEFT load. Nothing is unpickled, no code of a model runs.
 
 Suffixes: B rows, T positions, V vocabulary.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,17 @@ class HubModule(ForeignModule):
                 tokens, seen = chosen[:, None], torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
         return found
 
-    def save(self, folder: Path, *, merged: bool = False) -> None:
-        """A new folder for transformers; of adapters alone one for PEFT, unless they are to be `merged`."""
+    def save(self, folder: Path, files: Mapping[str, bytes], *, merged: bool = False) -> None:
+        """A new folder for transformers; of adapters alone one for PEFT, unless they are to be `merged`. `files` (a
+        tokenizer's) are put beside."""
         if folder.exists():
             raise StorageError(f"{str(folder)!r} exists already")
         staged = folder.with_name(f".{folder.name}.{os.getpid()}.part")
         shutil.rmtree(staged, ignore_errors=True)
         model = _merged_copy(self.model) if merged and self.is_adapted else self.model
         model.save_pretrained(staged)
+        for name, data in files.items():
+            (staged / name).write_bytes(data)
         for path in staged.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -169,7 +172,7 @@ def _apart(segments: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def drawn(logits_BV: Tensor, rule: Rule, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
-    """A token a row by the inverse of the cumulative distribution (train/lm/sampling.draw), and ln p at temperature 1."""
+    """A token a row by the inverse cumulative distribution (train/lm/sampling.draw), and ln p at temperature 1."""
     logp_BV = torch.log_softmax(logits_BV, -1)
     if rule.temperature == 0:
         chosen = logits_BV.argmax(-1)

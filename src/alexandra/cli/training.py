@@ -13,7 +13,7 @@ from alexandra.cli.options import Json, show
 def train(
     what: Annotated[str, typer.Argument(help="A recipe (.toml), or a stage such as sft, dpo, grpo.")] = "",
     config: Annotated[Path | None, typer.Option(help="A recipe of the brain: the seed's train_config.toml.")] = None,
-    model: Annotated[str, typer.Option(help="A .nl file, or the folder model of an earlier run.")] = "",
+    model: Annotated[str, typer.Option(help="A .nl file, an earlier run's model, or transformers' folder or id.")] = "",
     data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
     reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,
     setting: Annotated[
@@ -70,7 +70,7 @@ def _train_brain(
 
 def doctor(
     what: Annotated[str, typer.Argument(help="A recipe (.toml; a .yaml of TRL or Axolotl), or a stage.")],
-    model: Annotated[str, typer.Option(help="A .nl file, or the folder model of an earlier run.")] = "",
+    model: Annotated[str, typer.Option(help="A .nl file, an earlier run's model, or transformers' folder or id.")] = "",
     data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
     reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A key of the recipe: train.lr=0.001.")] = None,

@@ -11,17 +11,22 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from alexandra.errors import BackendError, DataError  # noqa: E402
+from alexandra.config import validate  # noqa: E402
+from alexandra.errors import BackendError, DataError, UsageError  # noqa: E402
 from alexandra.objectives import tokens  # noqa: E402
 from alexandra.objectives.spec import AdamW  # noqa: E402
 from alexandra.rng import derive  # noqa: E402
 from alexandra.train.lm.batch import Row, TokenBatch, packed, padded  # noqa: E402
+from alexandra.train.lm.build import Given, build  # noqa: E402
 from alexandra.train.lm.fed import Optimization  # noqa: E402
 from alexandra.train.lm.hub import HubPolicy, HubSampler, read_hub  # noqa: E402
+from alexandra.train.lm.recipe import Recipe  # noqa: E402
+from alexandra.train.lm.run import train  # noqa: E402
 from alexandra.train.lm.sampling import Sampling, complete  # noqa: E402
+from alexandra.train.stages import StagePlan, run_stage  # noqa: E402
 
 VOCAB = 40
-FAMILIES = ("llama", "gpt2", "qwen3")
+FAMILIES = ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "qwen3"))]
 
 
 def folder(place: Path, family: str = "llama") -> Path:
@@ -150,11 +155,9 @@ def test_adapters_are_a_folder_that_peft_loads_and_merging_keeps_the_answers(tmp
     own = policy(place, lora=4)
     learn(own, range(5))
     wanted = own.logprobs(batch(9))
-    own.inside.save(tmp_path / "adapter")
-    own.inside.save(tmp_path / "merged", merged=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        for made in ("adapter", "merged"):
-            (tmp_path / made / name).write_bytes((place / name).read_bytes())
+    files = read_hub(place, "", 0, 0.0).files()
+    own.inside.save(tmp_path / "adapter", files)
+    own.inside.save(tmp_path / "merged", files, merged=True)
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
     base = transformers.AutoModelForCausalLM.from_pretrained(place)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
@@ -180,3 +183,84 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     (place / "tokenizer_config.json").unlink()
     with pytest.raises(DataError, match="which token ends a text"):
         policy(place)
+
+
+def longer(completion: str) -> float:
+    """More of the letter a, fewer of the others."""
+    return completion.count("a") / (1 + len(completion))
+
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "pretrain": [{"text": "abcabcabc" * 3}] * 4,
+    "sft": [{"prompt": f"{i}+", "completion": "ab"} for i in range(8)],
+    "dpo": [{"prompt": f"{i}+", "chosen": "ab", "rejected": "cd"} for i in range(8)],
+    "orpo": [{"prompt": f"{i}+", "chosen": "ab", "rejected": "cd"} for i in range(8)],
+    "kto": [{"prompt": f"{i}+", "completion": "ab" if i % 2 else "cd", "label": bool(i % 2)} for i in range(8)],
+    "reward": [{"prompt": f"{i}+", "chosen": "ab", "rejected": "cd"} for i in range(8)],
+    "ppo": [{"prompt": f"{i}+"} for i in range(8)],
+    "grpo": [{"prompt": f"{i}+"} for i in range(8)],
+}
+
+
+WHOLE = [pytest.param(name, 0, marks=[] if name in ("sft", "grpo") else pytest.mark.slow) for name in ROWS]
+ADAPTED = [pytest.param(name, 4, marks=[] if name in ("dpo", "ppo", "reward") else pytest.mark.slow) for name in ROWS]
+
+
+@pytest.mark.parametrize(("stage", "lora"), [*WHOLE, *ADAPTED])
+def test_every_stage_trains_a_transformers_model_and_writes_one(stage: str, lora: int, tmp_path: Path) -> None:
+    place = folder(tmp_path / "m")
+    settings: dict[str, Any] = {
+        "model": {"lora": lora},
+        "data": {"held_out": 0.0, "length": 12},
+        "train": {"steps": 8, "batch": 4, "lr": 0.01, "warmup": 0, "save_every": 4, "eval_every": 0},
+        "rollout": {"prompts": 4, "group": 4, "max_tokens": 4, "kl": 0.05},
+    }
+    rewards = [longer] if stage in ("ppo", "grpo") else []
+    done = train(stage, model=place, data=ROWS[stage], rewards=rewards, folder=tmp_path / "run", settings=settings)
+    assert done.model is not None
+    names = {path.name for path in done.model.iterdir()}
+    assert {"tokenizer.json", "adapter_model.safetensors" if lora else "model.safetensors"} <= names
+    if stage == "reward":
+        kind = "SEQ_CLS" if lora else "LlamaForSequenceClassification"
+        assert kind in (done.model / ("adapter_config.json" if lora else "config.json")).read_text()
+    else:
+        next_one = HubPolicy(read_hub(done.model, "", 0, 0.0).module(0))
+        assert np.isfinite(next_one.logprobs(batch())).all()
+        assert np.abs(next_one.logprobs(batch()) - policy(place).logprobs(batch())).max() > 1e-3
+
+
+@pytest.mark.parametrize("lora", [0, 4])
+def test_a_run_that_was_cut_goes_on_bit_by_bit(lora: int, tmp_path: Path) -> None:
+    place = folder(tmp_path / "m")
+
+    def run(name: str, steps: int, resume: bool = False) -> dict[str, np.ndarray]:
+        settings: dict[str, Any] = {
+            "model": {"lora": lora},
+            "data": {"held_out": 0.0, "length": 12},
+            "train": {"steps": 6, "lr": 0.01, "save_every": 1, "eval_every": 0},
+            "rollout": {"prompts": 2, "group": 4, "max_tokens": 4},
+        }
+        recipe = validate({**settings, "stage": "grpo"}, Recipe, "a test")
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(place)})})
+        built = build(recipe, Given(data=ROWS["grpo"], rewards=(longer,)))
+        run_stage(built.stage, StagePlan(steps, tmp_path / name, save_every=1, resume=resume))
+        return built.stage.arrays()
+
+    whole = run("whole", 6)
+    run("cut", 3)
+    for name, array in run("cut", 6, resume=True).items():
+        np.testing.assert_array_equal(array, whole[name], err_msg=name)
+
+
+def test_merging_writes_a_whole_model_and_the_native_backend_reads_a_family_as_a_network(tmp_path: Path) -> None:
+    place = folder(tmp_path / "m")
+    settings: dict[str, Any] = {"data": {"held_out": 0.0}, "train": {"steps": 2, "batch": 4}}
+    merged = {**settings, "model": {"lora": 4, "merge": True}}
+    done = train("sft", model=place, data=ROWS["sft"], folder=tmp_path / "a", settings=merged)
+    assert done.model is not None and (done.model / "model.safetensors").exists()
+    with pytest.raises(UsageError, match="is a network of its own"):
+        train("sft", model=place, data=ROWS["sft"], settings={**settings, "model": {"lora": 4, "backend": "reference"}})
+    other = train("sft", model=place, data=ROWS["sft"], settings={**settings, "model": {"backend": "reference"}})
+    own = train("sft", model=place, data=ROWS["sft"], settings=settings)
+    assert other.built.model.backend == "reference"
+    assert other.result.last["loss"] == pytest.approx(own.result.last["loss"], rel=1e-4)

@@ -16,6 +16,7 @@ import numpy as np
 
 from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
+from alexandra.backends.foreign import Foreign
 from alexandra.errors import DataError, UsageError, suggest
 from alexandra.ir.weights import WeightSet
 from alexandra.objectives.distillation import Distillation
@@ -35,6 +36,7 @@ from alexandra.train.lm.distill import Distill, DistillSettings
 from alexandra.train.lm.engines import engine_of
 from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
+from alexandra.train.lm.hub import HubFolder, HubPolicy, is_hub, read_as_network, read_hub
 from alexandra.train.lm.likelihood import Likelihood, LikelihoodSettings, Pretraining
 from alexandra.train.lm.optimization import backend_of, optimization_of
 from alexandra.train.lm.outputs import EntropicPolicy, Outputs, logits_graph
@@ -66,6 +68,7 @@ class Built:
     records: Sequence[Record]
     aside: Sequence[Record]
     asked: Asked | None = None
+    hub: HubFolder | None = None
 
     @property
     def weights(self) -> WeightSet:
@@ -101,11 +104,12 @@ class _Builder:
     def __init__(self, recipe: Recipe, given: Given, folder: Path) -> None:
         self.recipe, self.given, self.folder = recipe, given, folder
         self.template = _template(recipe.data.template)
-        self.source = given.model or read_model(self._place(recipe.model.path))
+        self.hub = None if given.model else self._hub()
+        self.source = given.model or (None if self.hub else self._network())
         self.train, self.held_out = self._records()
         self.tokenizer = self._tokenizer()
         self.dialogue = Dialogue(self.tokenizer, self.template)
-        self.graph = fitted(self.source.graph, self.tokenizer)
+        self.graph = fitted(self.source.graph, self.tokenizer) if self.source else None
 
     def built(self) -> Built:
         makers: dict[str, Callable[[], tuple[Stage, Model]]] = {
@@ -124,7 +128,8 @@ class _Builder:
         stage, model = makers[self.recipe.stage]()
         if self.recipe.train.ema:
             stage = Averaged(stage, model, self.recipe.train.ema)
-        return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out, self._asked(model))
+        asked = self._asked(model)
+        return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out, asked, self.hub)
 
     # --- model, text, data ------------------------------------------------------------------------------
 
@@ -132,6 +137,24 @@ class _Builder:
         if not path:
             raise UsageError("the recipe names no model", hint='[model] path = "net.nl", or --model')
         return self.folder / path
+
+    def _hub(self) -> HubFolder | None:
+        """The transformers model that the recipe names, if it names one and torch is to run it."""
+        config = self.recipe.model
+        place = self._place(config.path)
+        if not is_hub(place, config.path) or config.backend not in ("auto", "torch"):
+            return None
+        return read_hub(place, config.path, config.lora, config.lora_alpha)
+
+    def _network(self) -> ModelFolder:
+        config = self.recipe.model
+        if config.lora:
+            raise UsageError(
+                f"lora={config.lora} trains adapters of a transformers model; {config.path!r} is a network of its own",
+                hint="write it as one first: huggingface.save(huggingface.describe(graph, weights), folder)",
+            )
+        place = self._place(config.path)
+        return read_as_network(place, config.path) if is_hub(place, config.path) else read_model(place)
 
     def _records(self) -> tuple[list[Record], list[Record]]:
         data = self.recipe.data
@@ -163,24 +186,39 @@ class _Builder:
         config = self.recipe.tokenizer
         if config.path:
             return load_tokenizer(self.folder / config.path, eos=config.eos)
-        if self.source.tokenizer is not None:
-            return self.source.tokenizer
+        own = self.hub or self.source
+        if own is not None and own.tokenizer is not None:
+            return own.tokenizer
         texts = [str(value) for row in (*self.train, *self.held_out) for value in _strings(row)]
         opening = [part for role in ("system", "user", "assistant", "tool") for part in self.template.around(role)]
         return CharTokenizer.of("".join([*texts, *opening]))
 
     def _model(self) -> Model:
         config = self.recipe.model
+        assert self.graph is not None and self.source is not None
         return bind(self.graph, backend_of(self.recipe), self.source.weights, self.recipe.seed, config.threads)
 
-    def _policy(self) -> NetworkPolicy:
+    def _policy(self) -> NetworkPolicy | HubPolicy:
         coefficient = self.recipe.rollout.entropy if self.recipe.stage in ("ppo", "grpo") else 0.0
+        if self.hub is not None:
+            return self._hub_policy(self.hub, coefficient)
         if not coefficient:
             return NetworkPolicy(self._model(), optimization_of(self.recipe))
+        assert self.graph is not None
         self.graph = logits_graph(self.graph)
         return EntropicPolicy(self._model(), optimization_of(self.recipe), coefficient)
 
-    def _trained_here(self) -> tuple[NetworkPolicy, Model]:
+    def _hub_policy(self, hub: HubFolder, entropy: float) -> HubPolicy:
+        if entropy:
+            raise UsageError(
+                f"rollout.entropy={entropy:g} needs a network", hint='read the model as one: [model] backend = "native"'
+            )
+        policy = HubPolicy(hub.module(self.recipe.seed, self.recipe.model.threads), optimization_of(self.recipe))
+        if policy.vocab < self.tokenizer.vocab_size:
+            raise DataError(f"the model has {policy.vocab} tokens, its tokenizer {self.tokenizer.vocab_size}")
+        return policy
+
+    def _trained_here(self) -> tuple[NetworkPolicy | HubPolicy, Model]:
         policy = self._policy()
         return policy, policy.model
 
@@ -252,6 +290,11 @@ class _Builder:
         return Liking(policy, rows, KTO(**self.recipe.kto.model_dump()), settings), model
 
     def _scorer(self) -> ScoreModel:
+        config = self.recipe.model
+        if self.hub is not None:
+            inside = self.hub.module(self.recipe.seed, config.threads, scores=True)
+            return ScoreModel(Foreign(inside), optimization_of(self.recipe))
+        assert self.graph is not None and self.source is not None
         graph = score_graph(self.graph)
         weights = score_weights(self.source.weights, graph, self.recipe.seed) if self.source.weights else None
         model = bind(graph, backend_of(self.recipe), weights, self.recipe.seed, self.recipe.model.threads)
@@ -270,7 +313,7 @@ class _Builder:
     def _task(self, prompt: examples.Prompt) -> Task:
         return Task(tuple(self.dialogue.prompt(prompt.messages)), prompt)
 
-    def _actor(self, policy: NetworkPolicy, wants_reference: bool, judges: Sequence[Judge] = ()) -> Actor:
+    def _actor(self, policy: NetworkPolicy | HubPolicy, wants_reference: bool, judges: Sequence[Judge] = ()) -> Actor:
         reward = self.recipe.reward
         named = [self._function(name) for name in reward.functions]
         rules = rule_judges(self._read_constitution(reward.constitution)) if reward.constitution else ()
@@ -304,7 +347,8 @@ class _Builder:
         else:
             tasks = [self._task(examples.question(record, i)) for i, record in enumerate(records)]
             prompts = [(task.prompt.text, list(task.tokens)) for task in tasks]
-        return Asked(prompts, engine_of(NetworkPolicy(model)).sample, self._sampling(), self.tokenizer)
+        policy = HubPolicy(model.inside) if isinstance(model, Foreign) else NetworkPolicy(model)
+        return Asked(prompts, engine_of(policy).sample, self._sampling(), self.tokenizer)
 
     def _grpo(self) -> tuple[Stage, Model]:
         config, (train, held) = self.recipe.rollout, (self._tasks(self.train), self._tasks(self.held_out))
@@ -338,6 +382,11 @@ class _Builder:
     def _distill(self) -> tuple[Stage, Model]:
         config, own = self.recipe.distill, self.recipe.distill.on_policy == 1
         train, held = (self._prompts(rows) if own else self._rows(rows) for rows in (self.train, self.held_out))
+        if self.graph is None:
+            raise UsageError(
+                "distillation trains a network, the recipe names a transformers model",
+                hint='read it as one: [model] backend = "native"',
+            )
         self.graph = logits_graph(self.graph)
         longest = max(len(row.tokens) for row in (*train, *held)) + self.recipe.rollout.max_tokens
         length = self.recipe.data.length or (longest - 1 if config.on_policy else self._length([*train, *held]))

@@ -24,6 +24,7 @@ from alexandra.train.lm import examples
 from alexandra.train.lm.build import Built, Given, build
 from alexandra.train.lm.grpo import GroupPolicy
 from alexandra.train.lm.likelihood import Likelihood
+from alexandra.train.lm.policy import ends_of
 from alexandra.train.lm.ppo import ProximalPolicy
 from alexandra.train.lm.preference_stages import Preference
 from alexandra.train.lm.recipe import Recipe
@@ -234,7 +235,7 @@ def check_split(patient: Patient) -> list[Finding]:
     variants: list[tuple[str, dict[str, Any]]] = [("micro = 1", {"micro": 1}), ("micro = 3", {"micro": 3})]
     if not patient.recipe.train.pack and patient.recipe.stage != "pretrain":  # whose length is its data
         variants.append(("7 more positions of padding", {"length": _length(patient.built) + 7}))
-    if patient.recipe.stage == "sft" and any(node.name == "segments" for node in patient.built.model.graph.inputs):
+    if patient.recipe.stage == "sft" and ends_of(patient.built.model).segments:
         packs = patient.recipe.train.pack
         variants.append(("packing off" if packs else "packing", {"pack": not packs, "length": _length(patient.built)}))
     found = []

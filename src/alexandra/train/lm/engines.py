@@ -21,6 +21,7 @@ from alexandra.errors import BackendError
 from alexandra.ir.check import make_graph
 from alexandra.ir.graph import Graph
 from alexandra.rng import Stream
+from alexandra.train.lm.hub import HubPolicy, HubSampler
 from alexandra.train.lm.policy import NetworkPolicy, Policy
 from alexandra.train.lm.rollout import Sampler
 from alexandra.train.lm.sampling import Completion, Sampling, check_prompts, complete
@@ -39,6 +40,8 @@ class Engine:
 
 def engine_of(policy: Policy) -> Engine:
     """The fastest engine that can sample `policy`."""
+    if isinstance(policy, HubPolicy):
+        return Engine(HubSampler(policy), "transformers, cached keys and values")
     if not isinstance(policy, NetworkPolicy):
         return Engine(partial(complete, policy), "a forward per token")
     if policy.model.backend != "native":

@@ -56,11 +56,14 @@ def write_model(
     files = weights.files(graph, lineage=dict(lineage))
     files[NETWORK] = json.dumps(graph.to_dict(), indent=1).encode()
     files[TEXT] = graph.text().encode()
+    publish_folder(folder, files | tokenizer_files(tokenizer))
+
+
+def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """What `load_tokenizer` reads."""
     if isinstance(tokenizer, CharTokenizer):
-        files["characters.json"] = tokenizer.text().encode()
-    elif isinstance(tokenizer, HubTokenizer):
-        files |= tokenizer.files()
-    publish_folder(folder, files)
+        return {"characters.json": tokenizer.text().encode()}
+    return tokenizer.files() if isinstance(tokenizer, HubTokenizer) else {}
 
 
 def fitted(graph: Graph, tokenizer: Tokenizer) -> Graph:

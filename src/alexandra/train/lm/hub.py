@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from alexandra.backends.foreign import Foreign
-from alexandra.backends.huggingface import local_folder
+from alexandra.backends.huggingface import CARRIED, load, local_folder
 from alexandra.errors import missing_extra
 from alexandra.objectives.spec import WeightedCrossEntropy
 from alexandra.objectives.tokens import F64, TokenLoss
 from alexandra.rng import Stream
 from alexandra.train.lm.batch import TokenBatch
 from alexandra.train.lm.fed import FedRun, Optimization
+from alexandra.train.lm.folder import ModelFolder
 from alexandra.train.lm.policy import LossOf, updated
 from alexandra.train.lm.sampling import Completion, Sampling, check_prompts
 from alexandra.train.lm.tokenizer import Tokenizer, load_tokenizer
@@ -47,6 +48,10 @@ class HubFolder:
         lora = hub.Lora(self.lora, self.alpha) if self.lora else None
         return hub.load(self.path, lora=lora, seed=seed, threads=threads, scores=scores)
 
+    def files(self) -> dict[str, bytes]:
+        """The tokenizer's and other small files, byte by byte."""
+        return {name: (self.path / name).read_bytes() for name in CARRIED if (self.path / name).exists()}
+
 
 def is_hub(path: Path, name: str) -> bool:
     """Whether a recipe's model is a folder of transformers or PEFT, or no file here but spelled like a hub id."""
@@ -61,6 +66,13 @@ def read_hub(path: Path, name: str, lora: int, alpha: float) -> HubFolder:
         raise missing_extra("a transformers model", "hf")
     folder = path if path.is_dir() else local_folder(name)
     return HubFolder(folder.resolve(), load_tokenizer(folder), lora, alpha)
+
+
+def read_as_network(path: Path, name: str) -> ModelFolder:
+    """A transformers model of a known family as a network of ours. BackendError for another family."""
+    read = load(path if path.is_dir() else name)
+    folder = path if path.is_dir() else local_folder(name)
+    return ModelFolder(read.graph, read.weights, load_tokenizer(folder), str(folder))
 
 
 class HubPolicy:

@@ -22,7 +22,7 @@ from alexandra.objectives.spec import MSE
 from alexandra.objectives.tokens import F64, TokenLoss, count
 from alexandra.train.lm.batch import TokenBatch
 from alexandra.train.lm.fed import FedRun, Optimization
-from alexandra.train.lm.policy import LossOf, NetworkPolicy, token_inputs
+from alexandra.train.lm.policy import LossOf, NetworkPolicy, ends_of
 
 
 class Outputs:
@@ -30,9 +30,8 @@ class Outputs:
 
     def __init__(self, model: Model, optimization: Optimization | None = None) -> None:
         self.model = model
-        self.tokens_name, self.segments_name = token_inputs(model.graph)
-        (output,) = model.graph.outputs
-        self.output = output.name
+        ends = ends_of(model)
+        self.tokens_name, self.segments_name, self.output = ends.tokens, ends.segments, ends.output
         self.updates = FedRun(model, MSE(), optimization or Optimization())
 
     def values(self, batch: TokenBatch) -> F64:

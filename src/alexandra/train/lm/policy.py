@@ -11,11 +11,13 @@ Suffixes: B rows, T positions, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from alexandra.backends.base import Model
+from alexandra.backends.foreign import Foreign
 from alexandra.errors import BackendError, DataError
 from alexandra.ir.check import final_activation, infer
 from alexandra.ir.expand import primitives
@@ -61,11 +63,8 @@ class NetworkPolicy:
 
     def __init__(self, model: Model, optimization: Optimization | None = None) -> None:
         self.model, self.optimization = model, optimization or Optimization()
-        self.tokens_name, self.segments_name = token_inputs(model.graph)
-        if len(model.graph.outputs) != 1:
-            names = ", ".join(node.name for node in model.graph.outputs)
-            raise BackendError(f"a policy has one output, the logits; network {model.graph.name!r} has {names}")
-        self.output = model.graph.outputs[0].name
+        ends = ends_of(model)
+        self.tokens_name, self.segments_name, self.output = ends.tokens, ends.segments, ends.output
         self.is_softmax = final_activation(primitives(model.graph), self.output)[0] == "softmax"
         self.vocab = _width(model.graph, self.output)
         self._updates = FedRun(model, WeightedCrossEntropy(normalizer=1.0), self.optimization)
@@ -157,6 +156,27 @@ def updated(
     if not np.isfinite(value):
         raise BackendError(f"the loss is {value} at step {policy.step}")
     return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The names of a model's inputs of tokens and of segments ("" without one), and of its output."""
+
+    tokens: str
+    segments: str
+    output: str
+
+
+def ends_of(model: Model) -> Ends:
+    """What a language model reads and gives. BackendError for one that is none."""
+    if isinstance(model, Foreign):
+        reads = {node.name for node in model.inside.inputs}
+        return Ends("tokens", "segments" if "segments" in reads else "", next(iter(model.inside.outputs)))
+    tokens, segments = token_inputs(model.graph)
+    if len(model.graph.outputs) != 1:
+        names = ", ".join(node.name for node in model.graph.outputs)
+        raise BackendError(f"a policy has one output, the logits; network {model.graph.name!r} has {names}")
+    return Ends(tokens, segments, model.graph.outputs[0].name)
 
 
 def token_inputs(graph: Graph) -> tuple[str, str]:

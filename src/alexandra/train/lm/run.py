@@ -15,7 +15,7 @@ from alexandra.ir.weights import WeightSet
 from alexandra.storage import publish
 from alexandra.train.lm.build import Built, Given, build
 from alexandra.train.lm.examples import Record
-from alexandra.train.lm.folder import ModelFolder, write_model
+from alexandra.train.lm.folder import ModelFolder, tokenizer_files, write_model
 from alexandra.train.lm.recipe import STAGES, Recipe
 from alexandra.train.stages import StagePlan, StageResult, run_stage
 from alexandra.train.watch import MLflow, Report, TensorBoard, Watcher, WeightsAndBiases
@@ -144,6 +144,11 @@ def _write(built: Built, folder: Path, result: StageResult) -> Path:
     if place.exists():
         return place
     lineage = {"stage": built.recipe.stage, "recipe": built.recipe.settings_hash, "steps": str(result.steps)}
+    if built.hub is not None:
+        own = tokenizer_files(built.tokenizer) if built.recipe.tokenizer.path else {}
+        built.model.load(built.weights)
+        built.model.inside.save(place, built.hub.files() | own, merged=built.recipe.model.merge)  # type: ignore[attr-defined]
+        return place
     write_model(place, built.model.graph, built.weights, built.tokenizer, lineage)
     return place
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alexandra.backends.base import Model
+from alexandra.backends.foreign import Foreign
 from alexandra.errors import BackendError, DataError
 from alexandra.ir.check import infer, make_graph
 from alexandra.ir.graph import Graph
@@ -20,6 +21,7 @@ from alexandra.objectives.tokens import F64
 from alexandra.train.lm.batch import Row, TokenBatch, padded
 from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.outputs import Outputs
+from alexandra.train.lm.policy import ends_of
 from alexandra.train.lm.preference_stages import PairRows, PreferenceSettings
 from alexandra.train.lm.stage import Metrics, rows_of_step
 
@@ -47,10 +49,9 @@ class ScoreModel:
     """A graph on a backend with one int32 input of tokens [T] and one output [T, 1]."""
 
     def __init__(self, model: Model, optimization: Optimization | None = None) -> None:
-        self.model = model
-        (output,) = model.graph.outputs
-        if infer(model.graph)[output.name].shape[-1:] != (1,):
-            raise BackendError(f"a score is one number per position; output {output.name!r} has more")
+        self.model, output = model, ends_of(model).output
+        if not isinstance(model, Foreign) and infer(model.graph)[output].shape[-1:] != (1,):
+            raise BackendError(f"a score is one number per position; output {output!r} has more")
         # the whole batch at once, nothing frozen: those two settings name parts of the policy
         self._outputs = Outputs(model, replace(optimization or Optimization(), micro_rows=0, frozen=()))
 
