@@ -334,7 +334,8 @@ class _Builder:
         return Sampling(config.max_tokens, config.temperature, config.top_k, config.top_p, stop=(self.tokenizer.eos,))
 
     def _rollout(self, group: int) -> RolloutSettings:
-        return RolloutSettings(self._sampling(), group, self.recipe.rollout.redraws, self.recipe.seed)
+        config = self.recipe.rollout
+        return RolloutSettings(self._sampling(), group, config.redraws, self.recipe.seed, config.staleness)
 
     def _asked(self, model: Model) -> Asked | None:
         """A few prompts to be answered now and then, for stages that sample nothing themselves."""

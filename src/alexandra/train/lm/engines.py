@@ -64,7 +64,7 @@ class NativeSampler:
         self._decoder = GraphDecoder(graph, {name: stored(array, name) for name, array in self.arrays.items()})
         self._decoder.steps(1)
         self._generator: decode.Generator | None = None
-        self._slots = 0
+        self._slots, self._held = 0, False
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, streams: Sequence[Stream]
@@ -73,13 +73,22 @@ class NativeSampler:
         check_prompts(prompts)
         if not prompts:
             return []
-        self.read()
+        if not self._held:
+            self.read()
         generator = self._planned(max(map(len, prompts)) + sampling.max_tokens, len(prompts), sampling.stop)
         rules = decode.Sampling(
             sampling.max_tokens, sampling.temperature, sampling.top_k, sampling.top_p, keep_end=True
         )
         found = generator.generate(prompts, rules, streams=streams)
         return [Completion(one.tokens, one.logprobs, one.finish == "end") for one in found]
+
+    def hold(self) -> None:
+        """Answer with the weights of now until `release`."""
+        self.read()
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
 
     def read(self) -> None:
         """Bring the policy's weights of now into `arrays`, which the decoder is planned over."""

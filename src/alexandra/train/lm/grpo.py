@@ -17,10 +17,11 @@ from alexandra.errors import DataError, UsageError
 from alexandra.objectives.advantages import advantages, informative
 from alexandra.objectives.policy import GRPO, Sampled, normalizer, policy_loss
 from alexandra.objectives.tokens import F64
+from alexandra.train.lm.ahead import WAITING, Ahead
 from alexandra.train.lm.batch import TokenBatch
 from alexandra.train.lm.rewards import Judgement
 from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, answers_of, collect
-from alexandra.train.lm.stage import Metrics, means, rows_of_step
+from alexandra.train.lm.stage import Metrics, means
 from alexandra.train.lm.traces import trace
 from alexandra.train.stages import Records
 
@@ -60,28 +61,23 @@ class GroupPolicy:
         if settings.objective.beta and actor.reference is None:
             raise UsageError(f"beta={settings.objective.beta:g} needs a reference policy")
         self.actor, self.tasks, self.settings, self.held_out = actor, list(tasks), settings, list(held_out)
+        self.ahead = Ahead(actor, settings.rollout, tasks, settings.prompts)
         self.last: Rollouts | None = None
 
     def step(self, number: int) -> Metrics:
         """Sample, judge, learn. A step whose groups all agree changes nothing and says so (informative = 0)."""
         settings = self.settings
-
-        def draw_tasks(attempt: int) -> list[Task]:
-            place = number * (settings.rollout.redraws + 1) + attempt
-            chosen = rows_of_step(settings.rollout.seed, len(self.tasks), settings.prompts, place)
-            return [self.tasks[i] for i in chosen]
-
-        rollouts = collect(self.actor, settings.rollout, number, draw_tasks)
+        rollouts, age = self.ahead.take(number)
         self.last = rollouts
         advantage_B = advantages(rollouts.rewards_PG, settings.objective.advantage).reshape(-1)
         metrics = described(rollouts)
         if not advantage_B.any():
             return {"loss": 0.0, **metrics}
         batch = rollouts.batch(settings.length, self.actor.tokenizer.pad)
-        return {**self._learn(batch, advantage_B, rollouts), **metrics}
+        return {**self._learn(batch, advantage_B, rollouts, age), **metrics}
 
-    def _learn(self, batch: TokenBatch, advantage_B: F64, rollouts: Rollouts) -> Metrics:
-        old_BT, gap = sampled_logps(self.actor, rollouts, batch)
+    def _learn(self, batch: TokenBatch, advantage_B: F64, rollouts: Rollouts, age: int) -> Metrics:
+        old_BT, measured = sampled_logps(self.actor, rollouts, batch, age)
         reference_BT = self.actor.reference.logprobs(batch) if self.actor.reference is not None else None
         rows = np.arange(len(advantage_B)).reshape(self.settings.minibatches, -1)
         stats: dict[str, float] = {}
@@ -94,12 +90,12 @@ class GroupPolicy:
                     batch.mask_BT[part],
                     None if reference_BT is None else reference_BT[part],
                 )
-                on_policy = epoch == place == 0  # the weights are still those that gave old_BT
+                on_policy = epoch == place == age == 0  # the weights are still those that gave old_BT
                 found = self._update(rows_of(batch, part), sampled, old_BT[part] if on_policy else None)
                 loss += found[0] / (self.settings.epochs * len(rows))
                 for name, value in found[1].items():
                     stats[name] = stats.get(name, 0.0) + value
-        return {"loss": loss, "sampler_gap": gap, **means(stats, "tokens")}
+        return {"loss": loss, **measured, **means(stats, "tokens")}
 
     def _update(
         self, batch: TokenBatch, sampled: Sampled, known_BT: F64 | None
@@ -115,6 +111,7 @@ class GroupPolicy:
 
     def evaluate(self) -> Metrics:
         """Mean reward of greedy answers to held-out prompts; abstentions are counted apart."""
+        self.ahead.settle()
         return greedy_rewards(self.actor, self.settings.rollout, self.held_out)
 
     def records(self) -> Records:
@@ -125,23 +122,27 @@ class GroupPolicy:
         return {} if self.last is None else self.last.batch(self.settings.length, self.actor.tokenizer.pad).arrays()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return self.actor.policy.arrays()
+        return self.actor.policy.arrays() | self.ahead.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.actor.policy.restore(arrays)
+        self.actor.policy.restore({n: a for n, a in arrays.items() if not n.startswith(WAITING)})
+        self.ahead.restore(arrays)
 
 
-def sampled_logps(actor: Actor, rollouts: Rollouts, batch: TokenBatch) -> tuple[F64, float]:
+def sampled_logps(actor: Actor, rollouts: Rollouts, batch: TokenBatch, age: int) -> tuple[F64, Metrics]:
     """Log-probabilities under the policy that sampled, [B, T], and how far sampler and trainer are apart.
 
-    An exact sampler's own are taken, and compared on the longest answer that counts; else all are computed anew.
+    An exact sampler's own are taken, and compared on the longest answer that counts; else all are computed anew. Of
+    answers that are `age` > 0 updates old only the sampler knows them.
     """
     drawn_BT = rollouts.placed([completion.logps for completion in rollouts.completions], batch)
+    if age:
+        return drawn_BT, {"staleness": float(age)}
     rows = np.array([np.argmax(batch.mask_BT.sum(1))]) if actor.exact else np.arange(len(drawn_BT))
     looked = rows_of(batch, rows)
     own_BT = actor.policy.logprobs(looked)
     gap_BT = np.where(looked.mask_BT > 0, drawn_BT[rows] - own_BT, 0.0)
-    return drawn_BT if actor.exact else own_BT, float(np.abs(gap_BT).max())
+    return drawn_BT if actor.exact else own_BT, {"sampler_gap": float(np.abs(gap_BT).max())}
 
 
 def greedy_rewards(actor: Actor, settings: RolloutSettings, tasks: Sequence[Task]) -> Metrics:

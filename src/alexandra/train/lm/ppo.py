@@ -16,11 +16,12 @@ from alexandra.errors import UsageError
 from alexandra.objectives.advantages import gae, whitened
 from alexandra.objectives.policy import GRPO, Sampled, normalizer, policy_loss, value_loss
 from alexandra.objectives.tokens import F64, TokenLoss
+from alexandra.train.lm.ahead import Ahead
 from alexandra.train.lm.batch import TokenBatch
 from alexandra.train.lm.grpo import described, greedy_rewards, rows_of, sampled_logps
-from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, collect
+from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task
 from alexandra.train.lm.scores import ScoreModel
-from alexandra.train.lm.stage import Metrics, means, rows_of_step
+from alexandra.train.lm.stage import Metrics, means
 from alexandra.train.lm.traces import trace
 from alexandra.train.stages import Records
 
@@ -44,13 +45,14 @@ class PPOSettings:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What a step's updates read, all [B, T] but the batch."""
+    """What a step's updates read, all [B, T] but the batch; `age`: how many updates ago it was sampled."""
 
     batch: TokenBatch
     old_BT: F64
     values_BT: F64
     advantage_BT: F64
     returns_BT: F64
+    age: int
 
 
 class ProximalPolicy:
@@ -72,22 +74,21 @@ class ProximalPolicy:
             raise UsageError(f"the answers of a step do not divide into {settings.minibatches} minibatches")
         self.actor, self.critic, self.tasks, self.settings = actor, critic, list(tasks), settings
         self.held_out = list(held_out)
+        self.ahead = Ahead(actor, settings.rollout, tasks, settings.prompts)
         self.last: Rollouts | None = None
 
     def step(self, number: int) -> Metrics:
-        settings = self.settings
-        chosen = rows_of_step(settings.rollout.seed, len(self.tasks), settings.prompts, number)
-        rollouts = collect(self.actor, settings.rollout, number, lambda _: [self.tasks[i] for i in chosen])
+        rollouts, age = self.ahead.take(number)
         self.last = rollouts
         metrics = described(rollouts)
         if math.isnan(metrics["reward"]):
             return {"loss": 0.0, **metrics}
-        scored, measured = self._scored(rollouts)
+        scored, measured = self._scored(rollouts, age)
         return {**self._learn(scored), **measured, **metrics}
 
-    def _scored(self, rollouts: Rollouts) -> tuple[_Scored, Metrics]:
+    def _scored(self, rollouts: Rollouts, age: int) -> tuple[_Scored, Metrics]:
         batch = rollouts.batch(self.settings.length, self.actor.tokenizer.pad)
-        mask_BT, (old_BT, gap) = batch.mask_BT, sampled_logps(self.actor, rollouts, batch)
+        mask_BT, (old_BT, measured) = batch.mask_BT, sampled_logps(self.actor, rollouts, batch, age)
         values_BT = np.where(mask_BT > 0, self.critic.scores(batch), 0.0)
         reference_BT = old_BT if self.actor.reference is None else self.actor.reference.logprobs(batch)
         log_ratio_BT = np.where(mask_BT > 0, old_BT - reference_BT, 0.0)
@@ -99,8 +100,8 @@ class ProximalPolicy:
             rewards_BT, values_BT, mask_BT, discount=self.settings.discount, decay=self.settings.decay
         )
         kl = float(log_ratio_BT.sum() / max(mask_BT.sum(), 1.0))
-        scored = _Scored(batch, old_BT, values_BT, whitened(advantage_BT, mask_BT), returns_BT)
-        return scored, {"kl": kl, "sampler_gap": gap}
+        scored = _Scored(batch, old_BT, values_BT, whitened(advantage_BT, mask_BT), returns_BT, age)
+        return scored, {"kl": kl, **measured}
 
     def _learn(self, scored: _Scored) -> Metrics:
         settings, stats = self.settings, dict[str, float]()
@@ -111,7 +112,8 @@ class ProximalPolicy:
             batch = rows_of(scored.batch, part)
             if not batch.mask_BT.any():
                 continue
-            known_BT = None if number else scored.old_BT[part]  # the weights are still those that gave old_BT
+            fresh = not number and not scored.age  # the weights are still those that gave old_BT
+            known_BT = scored.old_BT[part] if fresh else None
             found = self._learn_policy(scored, part, batch, known_BT)
             loss += found.value / rounds
             for name, amount in found.stats.items():
@@ -144,6 +146,7 @@ class ProximalPolicy:
 
     def evaluate(self) -> Metrics:
         """Mean reward of greedy answers to held-out prompts."""
+        self.ahead.settle()
         return greedy_rewards(self.actor, self.settings.rollout, self.held_out)
 
     def records(self) -> Records:
@@ -155,8 +158,10 @@ class ProximalPolicy:
 
     def arrays(self) -> dict[str, np.ndarray]:
         both = {"policy": self.actor.policy.arrays(), "critic": self.critic.arrays()}
-        return {f"{kind}/{name}": array for kind, own in both.items() for name, array in own.items()}
+        found = {f"{kind}/{name}": array for kind, own in both.items() for name, array in own.items()}
+        return found | self.ahead.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         for kind, part in (("policy/", self.actor.policy), ("critic/", self.critic)):
             part.restore({n[len(kind) :]: a for n, a in arrays.items() if n.startswith(kind)})
+        self.ahead.restore(arrays)

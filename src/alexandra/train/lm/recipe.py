@@ -148,7 +148,10 @@ class ConstitutionConfig(Config):
 
 
 class RolloutConfig(Config):
-    """How answers are sampled; `redraws` above 0 is dynamic sampling, `entropy` the weight of PPO's entropy bonus."""
+    """How answers are sampled; `redraws` above 0 is dynamic sampling, `entropy` the weight of PPO's entropy bonus.
+
+    `staleness` k: the answers of step n come from the weights before update n - k (0: on-policy), sampled meanwhile.
+    """
 
     variant: str = "grpo"
     prompts: int = Field(default=8, ge=1)
@@ -160,6 +163,7 @@ class RolloutConfig(Config):
     redraws: int = Field(default=0, ge=0)
     epochs: int = Field(default=1, ge=1)
     minibatches: int = Field(default=1, ge=1)
+    staleness: int = Field(default=0, ge=0)
     kl: float = Field(default=0.0, ge=0)
     entropy: float = Field(default=0.0, ge=0)
 

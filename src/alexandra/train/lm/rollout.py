@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +24,15 @@ from alexandra.train.lm.sampling import Completion, Sampling
 from alexandra.train.lm.tokenizer import Tokenizer
 
 Sampler = Callable[[Sequence[Sequence[int]], Sampling, Sequence[Stream]], list[Completion]]
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A sampler that can go on with the weights of one moment while the policy changes, from `hold` to `release`."""
+
+    def hold(self) -> None: ...
+
+    def release(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -84,12 +94,13 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """`group` answers a prompt; `redraws` > 0 turns dynamic sampling on."""
+    """`group` answers a prompt; `redraws` > 0 turns dynamic sampling on; `staleness`: ahead.py."""
 
     sampling: Sampling
     group: int = 8
     redraws: int = 0
     seed: int = 0
+    staleness: int = 0
 
 
 def collect(
