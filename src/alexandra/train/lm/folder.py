@@ -59,7 +59,7 @@ def write_model(
     publish_folder(folder, files | tokenizer_files(tokenizer))
 
 
-def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
+def tokenizer_files(tokenizer: Tokenizer | None) -> dict[str, bytes]:
     """What `load_tokenizer` reads."""
     if isinstance(tokenizer, CharTokenizer):
         return {"characters.json": tokenizer.text().encode()}
