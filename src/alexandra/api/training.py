@@ -18,6 +18,7 @@ from alexandra.storage import publish
 from alexandra.train.lm.build import Given
 from alexandra.train.lm.doctor import Diagnosis, Finding, diagnose
 from alexandra.train.lm.foreign_recipe import SUFFIXES, translate
+from alexandra.train.lm.launch import LaunchPlan
 from alexandra.train.lm.recipe import STAGES, Recipe
 from alexandra.train.lm.run import Trained, load_recipe, read_recipe, run
 from alexandra.train.lm.translation import Translation
@@ -98,11 +99,14 @@ def _recipe(request: Request, settings: Sequence[str]) -> Recipe:
     return parse_config(f'stage = "{request.what}"\n[model]\n[data]\n', Recipe, [*extra, *settings], "the command line")
 
 
-def train(request: Request, tell: Tell | None = None) -> list[Trained]:
-    """Train every run of a request, one after the other; each gets its report."""
+def train(
+    request: Request, tell: Tell | None = None, launch: Callable[[LaunchPlan], None] | None = None
+) -> list[Trained]:
+    """Train every run of a request, one after the other; each gets its report. `launch` hears of each before it."""
     found = []
     for one in plan(request):
-        trained = run(one.recipe, folder=one.folder, given=Given(), base=one.base, resume=request.resume, tell=tell)
+        where = {"folder": one.folder, "base": one.base}
+        trained = run(one.recipe, given=Given(), resume=request.resume, tell=tell, launch=launch, **where)
         write_report(one.folder)
         found.append(trained)
     return found

@@ -41,7 +41,7 @@ def train(
         return
     request = training.Request(what, model, data, tuple(reward or ()), tuple(setting or ()), seeds, lora, runs, resume)
     with render.progress("training") as update:
-        found = training.train(request, update)
+        found = training.train(request, update, lambda plan: typer.echo("\n".join(plan.lines()), err=True))
     show(
         [training.record(one) for one in found] if len(found) > 1 else training.record(found[0]),
         as_json,
