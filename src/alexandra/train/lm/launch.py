@@ -17,6 +17,7 @@ from alexandra.backends.base import Model
 from alexandra.backends.foreign import Foreign
 from alexandra.ir import cost
 from alexandra.ir.check import bind_sizes, infer
+from alexandra.train.lm.average import Averaged
 from alexandra.train.lm.build import Built
 from alexandra.train.lm.engines import engine_of
 from alexandra.train.lm.policy import ends_of
@@ -63,7 +64,8 @@ class LaunchPlan:
 def launch_plan(built: Built) -> LaunchPlan:
     """The plan of a run that is built; times one forward."""
     recipe, model = built.recipe, built.model
-    length = int(getattr(getattr(built.stage, "settings", None), "length", 0)) or 1
+    stage = built.stage.stage if isinstance(built.stage, Averaged) else built.stage
+    length = int(getattr(getattr(stage, "settings", None), "length", 0)) or 1
     rows = _rows(built)
     micro = min(recipe.train.micro or rows, rows)
     if isinstance(model, Foreign):
@@ -90,7 +92,8 @@ _BACKENDS = {"native": "native engine", "torch": "PyTorch", "reference": "refere
 
 def _rollouts(built: Built) -> str:
     """Who samples the answers of this stage; "" where none are sampled."""
-    actor = getattr(built.stage, "actor", None)
+    stage = built.stage.stage if isinstance(built.stage, Averaged) else built.stage
+    actor = getattr(stage, "actor", None)
     if actor is None:
         return ""
     ahead = built.recipe.rollout.staleness
