@@ -105,8 +105,8 @@ def train(
     """Train every run of a request, one after the other; each gets its report. `launch` hears of each before it."""
     found = []
     for one in plan(request):
-        where = {"folder": one.folder, "base": one.base}
-        trained = run(one.recipe, given=Given(), resume=request.resume, tell=tell, launch=launch, **where)
+        given = Given(launch=launch)
+        trained = run(one.recipe, folder=one.folder, given=given, base=one.base, resume=request.resume, tell=tell)
         write_report(one.folder)
         found.append(trained)
     return found

@@ -58,8 +58,8 @@ def test_memory_is_the_cost_models_and_falls_with_the_micro_batch() -> None:
 
 def test_a_run_tells_its_plan_before_the_first_step() -> None:
     heard: list[str] = []
-    given = Given(ModelFolder(compile_network(TEXT)), ROWS)
+    given = Given(ModelFolder(compile_network(TEXT)), ROWS, launch=lambda plan: heard.append(plan.stage))
     settings = {"stage": "sft", "model": {"backend": BACKEND}, "data": {}, "train": {"steps": 2}}
     recipe = validate(settings, Recipe, "a test")
-    run(recipe, given=given, tell=lambda *_: heard.append("step"), launch=lambda plan: heard.append(plan.stage))
+    run(recipe, given=given, tell=lambda *_: heard.append("step"))
     assert heard[0] == "sft" and heard.count("step") >= 2

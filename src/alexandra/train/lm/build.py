@@ -86,13 +86,14 @@ class Built:
 
 @dataclass(frozen=True)
 class Given:
-    """What a caller hands over as values instead of naming it in the recipe."""
+    """What a caller hands over as values instead of naming it in the recipe. `launch` hears of the launch.LaunchPlan."""
 
     model: ModelFolder | None = None
     data: Sequence[Record] | None = None
     held_out: Sequence[Record] | None = None
     rewards: tuple[Any, ...] = ()
     checks: tuple[Any, ...] = ()
+    launch: Callable[[Any], None] | None = None
 
 
 def build(recipe: Recipe, given: Given | None = None, folder: Path | None = None) -> Built:

@@ -16,7 +16,7 @@ from alexandra.storage import publish
 from alexandra.train.lm.build import Built, Given, build
 from alexandra.train.lm.examples import Record
 from alexandra.train.lm.folder import ModelFolder, tokenizer_files, write_model
-from alexandra.train.lm.launch import LaunchPlan, launch_plan
+from alexandra.train.lm.launch import launch_plan
 from alexandra.train.lm.recipe import STAGES, Recipe
 from alexandra.train.stages import StagePlan, StageResult, run_stage
 from alexandra.train.watch import MLflow, Report, TensorBoard, Watcher, WeightsAndBiases
@@ -92,15 +92,14 @@ def run(
     base: Path | None = None,
     resume: bool = False,
     tell: Tell | None = None,
-    launch: Callable[[LaunchPlan], None] | None = None,
 ) -> Trained:
     """Train by a recipe whose paths are relative to `base`. Raises what its parts raise, before the first step.
 
-    `tell` hears of every step, `launch` before the first one what is about to run.
+    `tell` hears of every step, `given.launch` before the first one what is about to run.
     """
     built = build(recipe, given, base)
-    if launch is not None:
-        launch(launch_plan(built))
+    if given is not None and given.launch is not None:
+        given.launch(launch_plan(built))
     config = recipe.train
     plan = StagePlan(
         config.steps,
