@@ -86,7 +86,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Given:
-    """What a caller hands over as values instead of naming it in the recipe. `launch` hears of the launch.LaunchPlan."""
+    """What a caller hands over as values instead of naming it in the recipe; `launch` hears of its LaunchPlan."""
 
     model: ModelFolder | None = None
     data: Sequence[Record] | None = None
