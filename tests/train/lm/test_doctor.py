@@ -17,6 +17,7 @@ from alexandra.train.lm import batch as batches
 from alexandra.train.lm import build as building
 from alexandra.train.lm import chat, likelihood, preference_stages, sampling
 from alexandra.train.lm.build import Given
+from alexandra.train.lm.dialogue import Dialogue
 from alexandra.train.lm.doctor import CHECKS, diagnose
 from alexandra.train.lm.engines import NativeSampler
 from alexandra.train.lm.folder import ModelFolder
@@ -134,13 +135,13 @@ def end_not_learnt(patch: pytest.MonkeyPatch) -> set[str]:
 
 def prompt_in_preferences(patch: pytest.MonkeyPatch) -> set[str]:
     """An origin's DPO: the prompt counts in the answer's log-probability."""
-    true = building._Builder._answer
+    true = Dialogue.answer
 
     def answer(self: Any, prompt: Any, text: str) -> batches.Row:
         row = true(self, prompt, text)
         return batches.Row(row.tokens, [0] + [1] * (len(row.tokens) - 1))
 
-    patch.setattr(building._Builder, "_answer", answer)
+    patch.setattr(Dialogue, "answer", answer)
     return sick("dpo")
 
 
