@@ -133,9 +133,9 @@ def test_clipping_is_torchs(norm: float) -> None:
     leaves = [torch.zeros(5, dtype=torch.float64, requires_grad=True) for _ in grads]
     for leaf, g in zip(leaves, grads, strict=True):
         leaf.grad = g.clone()
-    torch.nn.utils.clip_grad_norm_(leaves, norm)
-    torch.testing.assert_close(clipped(grads, norm), [leaf.grad for leaf in leaves], rtol=1e-12, atol=0)
-    assert clipped(grads, 0.0) is grads
+    whole = torch.nn.utils.clip_grad_norm_(leaves, norm)
+    torch.testing.assert_close(clipped(grads, norm, whole), [leaf.grad for leaf in leaves], rtol=1e-12, atol=0)
+    assert clipped(grads, 0.0, whole) is grads
 
 
 def test_a_state_fits_its_kind_of_run_only() -> None:

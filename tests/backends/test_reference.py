@@ -233,7 +233,7 @@ REFUSED_PROGRAMS = {
     "lr must be a number >= 0, got nan": Program(CrossEntropy(), SGD(lr=float("nan"))),
     "momentum must be in [0, 1), got 1.0": Program(CrossEntropy(), SGD(momentum=1.0)),
     "beta2 must be in [0, 1), got 1.0": Program(CrossEntropy(), AdamW(beta2=1.0)),
-    "unknown schedule 'cosin'\nknown: constant, cosine, step. Did you mean 'cosine'?": Program(
+    "unknown schedule 'cosin'\nknown: constant, cosine, linear, step, wsd. Did you mean 'cosine'?": Program(
         CrossEntropy(), schedule=Schedule("cosin")
     ),
     "schedule 'step' needs every >= 1, got 0": Program(CrossEntropy(), schedule=Schedule("step")),

@@ -6,6 +6,7 @@ import pytest
 from alexandra.backends.reference_ops import KERNELS, Call
 from alexandra.backends.reference_optim import (
     clipped,
+    kinds_of,
     norm_of,
     reduced,
     schedule_factor,
@@ -194,7 +195,7 @@ def test_update_rules_and_clipping_equal_torch(rule: Optimizer, clip_norm: float
     ours = {"weight": normal("w", 4, 3), "bias": normal("b", 4)}
     theirs = {name: torch.tensor(array.copy(), requires_grad=True) for name, array in ours.items()}
     peer = peer_optimizer(rule, theirs["weight"], theirs["bias"])
-    moments = {kind: {name: np.zeros_like(array) for name, array in ours.items()} for kind in "mv"}
+    moments = {name: tuple(np.zeros_like(array) for _ in kinds_of(rule)) for name, array in ours.items()}
     for t in range(10):
         grads = {name: normal(f"g{t}", *array.shape) for name, array in ours.items()}
         for name, tensor in theirs.items():
@@ -202,7 +203,8 @@ def test_update_rules_and_clipping_equal_torch(rule: Optimizer, clip_norm: float
         if clip_norm:
             torch.nn.utils.clip_grad_norm_(list(theirs.values()), clip_norm)
         peer.step()
-        update(rule, rule.lr, t, ours, clipped(grads, clip_norm), moments)
+        for name, g in clipped(grads, clip_norm).items():
+            update(rule, rule.lr, t, ours[name], g, moments[name])
     for name, tensor in theirs.items():
         np.testing.assert_allclose(ours[name], tensor.detach().numpy(), rtol=1e-9, atol=1e-12)
 

@@ -252,6 +252,8 @@ def test_the_structural_loss_is_near_zero_where_the_network_is_right_and_its_gra
     assert loss > 0.5 and np.isfinite(gradient).all()
     assert loss_of(unsure - 20 * gradient, targets, mask, spec, False)[0] < loss
     assert loss_of(unsure, targets, mask, spec, True)[0] == pytest.approx(loss + np.log(VOCABULARY), abs=1e-3)
+    nothing, flat = loss_of(unsure, targets, 0 * mask, spec, False)
+    assert nothing == 0 and not flat.any()
 
 
 def test_the_structural_loss_alone_is_selectable_and_resumes(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("trl")
-pytest.importorskip("datasets")
+trl = pytest.importorskip("trl")
+datasets = pytest.importorskip("datasets")
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 from alexandra.backends.pytorch_hub import HubModule  # noqa: E402
 from alexandra.objectives import tokens  # noqa: E402
@@ -31,22 +33,20 @@ LIMIT = 1e-5
 
 
 def tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     words = {name: i for i, name in enumerate(["<pad>", "<eos>", "<unk>", *LETTERS])}
-    plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    plain.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="<eos>")
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    plain.decoder = tokenizers.decoders.Fuse()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="<eos>")
 
 
 def model(seed: int = 0) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    made = LlamaForCausalLM(LlamaConfig(vocab_size=3 + len(LETTERS), num_key_value_heads=2, **sizes))
+    config = transformers.LlamaConfig(vocab_size=3 + len(LETTERS), num_key_value_heads=2, **sizes)
+    made = transformers.LlamaForCausalLM(config)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -88,12 +88,10 @@ def rows_of(ids: Any, seen: Any, learnt: Any) -> TokenBatch:
 
 
 def test_sft_over_two_accumulated_batches(tmp_path: Path) -> None:
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    data = Dataset.from_list([{"prompt": f"{i}+{i}=", "completion": str(2 * i) * (1 + i % 3)} for i in range(16)])
-    config = settings(SFTConfig, tmp_path, max_steps=2, gradient_accumulation_steps=2)
-    trainer = SFTTrainer(model(), config, train_dataset=data, processing_class=tokenizer())
+    rows = [{"prompt": f"{i}+{i}=", "completion": str(2 * i) * (1 + i % 3)} for i in range(16)]
+    data = datasets.Dataset.from_list(rows)
+    config = settings(trl.SFTConfig, tmp_path, max_steps=2, gradient_accumulation_steps=2)
+    trainer = trl.SFTTrainer(model(), config, train_dataset=data, processing_class=tokenizer())
     parts: list[tuple[TokenBatch, np.ndarray]] = []
 
     def ours(used: Any, given: Any) -> float:
@@ -111,12 +109,10 @@ def test_sft_over_two_accumulated_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("loss", "smoothing"), [("sigmoid", 0.0), ("hinge", 0.0), ("ipo", 0.0), ("robust", 0.1)])
 def test_dpo(loss: str, smoothing: float, tmp_path: Path) -> None:
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
-
     rows = [{"prompt": f"{i}+", "chosen": "abc"[: 1 + i % 3], "rejected": "xyzw"[: 1 + i % 4]} for i in range(16)]
-    config = settings(DPOConfig, tmp_path, max_steps=2, loss_type=[loss], label_smoothing=smoothing, beta=0.3)
-    trainer = DPOTrainer(model(), model(1), config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer())
+    config = settings(trl.DPOConfig, tmp_path, max_steps=2, loss_type=[loss], label_smoothing=smoothing, beta=0.3)
+    data = datasets.Dataset.from_list(rows)
+    trainer = trl.DPOTrainer(model(), model(1), config, train_dataset=data, processing_class=tokenizer())
     reference = model(1).eval()
 
     def ours(used: Any, given: Any) -> float:
@@ -154,8 +150,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_grpo(name: str, tmp_path: Path) -> None:
     """Two updates on the same answers: in the second one the ratio is not 1."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
 
     theirs, changes = CASES[name]
     scored: list[list[float]] = []
@@ -165,7 +159,7 @@ def test_grpo(name: str, tmp_path: Path) -> None:
         return scored[-1]
 
     config = settings(
-        GRPOConfig,
+        trl.GRPOConfig,
         tmp_path / "run",
         max_steps=2,
         num_generations=4,
@@ -174,10 +168,10 @@ def test_grpo(name: str, tmp_path: Path) -> None:
         model_init_kwargs={"dtype": "float32"},
         **theirs,
     )
-    data = Dataset.from_list([{"prompt": f"{i}+"} for i in range(16)])
+    data = datasets.Dataset.from_list([{"prompt": f"{i}+"} for i in range(16)])
     reference = model()
     reference.save_pretrained(tmp_path / "m")  # TRL makes its reference from the policy's folder
-    trainer = GRPOTrainer(str(tmp_path / "m"), reward, config, train_dataset=data, processing_class=tokenizer())
+    trainer = trl.GRPOTrainer(str(tmp_path / "m"), reward, config, train_dataset=data, processing_class=tokenizer())
     objective = GRPO(**changes)
 
     def ours(used: Any, given: Any) -> float:

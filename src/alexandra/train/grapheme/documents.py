@@ -18,6 +18,7 @@ from alexandra.curriculum.edge_cases import edge_keys
 from alexandra.curriculum.items import TRAIN, split_of
 from alexandra.curriculum.levels import level_of
 from alexandra.curriculum.questions import question_key
+from alexandra.errors import DataError
 from alexandra.rng import derive
 from alexandra.train.grapheme.tokens import PAD, document
 from alexandra.train.lm.batch import Row, TokenBatch, packed
@@ -36,7 +37,10 @@ def chunk(seed: int, level: int, number: int) -> list[Row]:
         name = question_key(question.expr, question.bindings)
         if name in held or split_of(name) != TRAIN:
             continue
-        tokens, asked = document(question, derivation(question, question.hint))
+        try:
+            tokens, asked = document(question, derivation(question, question.hint))
+        except DataError:  # a number on the way is longer than the network's
+            continue
         if len(tokens) <= LENGTHS[-1]:
             found.append(Row(tokens, [0] * asked + [1] * (len(tokens) - asked), name))
     return found

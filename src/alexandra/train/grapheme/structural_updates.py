@@ -23,7 +23,7 @@ from alexandra.objectives.structural import StructuralLoss
 from alexandra.train.grapheme.tokens import EOS, PLACES, STEP, VOCABULARY, WORDS, arity
 
 MOST_OPERANDS = 5
-MOST_NODES = 48  # a longer graph has its cross-entropy only
+MOST_NODES = 96  # a longer graph has its cross-entropy only, or no loss
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def loss_of(
     groups: dict[int, list[Shown]] = {}
     for one in shown(targets_BT, mask_BT):
         groups.setdefault(len(one.tokens), []).append(one)
-    total, count = torch.zeros(()), 0
+    total, count = 0.0 * z.sum(), 0
     for size, graphs in groups.items():
         if size > MOST_NODES:
             continue
