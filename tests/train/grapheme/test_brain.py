@@ -286,3 +286,12 @@ def test_what_is_still_wrong_gets_the_larger_share() -> None:
     again = CurriculumStage(recipe, graph, stage.model)
     again.restore({**stage.arrays(), "run/step": np.array(0, np.int64)})
     assert again._shares() == shares
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_questions_beside_others_are_of_their_level_or_none(number: int) -> None:
+    items = list(level(number, 60, 3, TEST_IID))
+    made = [one for one in map(nearby, items) if one is not None]
+    assert made and {one.level for one in made} == {number}
+    sums = [joined(a, b) for a, b in zip(items[::2], items[1::2], strict=True)]
+    assert any(sums) == (number in (5, 6))

@@ -14,6 +14,7 @@ from alexandra.curriculum.levels import level_of
 from alexandra.curriculum.questions import Question, question_key
 from alexandra.errors import AlexandraError
 from alexandra.maths import Apply, Expr, Symbol, derivative, parse, tidy
+from alexandra.maths.arithmetic import IrrationalError
 from alexandra.rng import derive
 
 X = Symbol("x")
@@ -40,6 +41,8 @@ def joined(a: Item, b: Item) -> Item | None:
     """derive or integrate of a sum, from two items of level 5 or 6 (not definite ones)."""
     if not isinstance(a.expr, Apply) or not isinstance(b.expr, Apply) or len(a.expr.args) != 2 or len(b.expr.args) != 2:
         return None
+    if a.expr.op not in ("derive", "integrate") or a.expr.op != b.expr.op:
+        return None
     body = Apply("+", (a.expr.args[0], b.expr.args[0]))
     return _item(a, Question(Apply(a.expr.op, (body, X))))
 
@@ -48,7 +51,7 @@ def _item(origin: Item, question: Question) -> Item | None:
     row = level_of(origin.level)
     try:
         answer = row.answer(question) if question.hint is None else question.hint
-    except (AlexandraError, ArithmeticError, RecursionError):
+    except (AlexandraError, ArithmeticError, IrrationalError, RecursionError):
         return None
     name = question_key(question.expr, question.bindings)
     return Item(origin.id, origin.level, question.expr, answer, name, origin.split, question.bindings)
