@@ -5,8 +5,6 @@ Everything that can be wrong with a recipe and its data is found before the firs
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +20,6 @@ from alexandra.ir.weights import WeightSet
 from alexandra.objectives.distillation import Distillation
 from alexandra.objectives.policy import GRPO, variant
 from alexandra.objectives.preference import DPO, KTO
-from alexandra.splits import holdout
-from alexandra.storage import content_hash
 from alexandra.train.lm import examples
 from alexandra.train.lm.average import Averaged
 from alexandra.train.lm.batch import Row, cut
@@ -31,6 +27,7 @@ from alexandra.train.lm.chat import TEMPLATES, Template
 from alexandra.train.lm.constitution import Constitution, read_constitution, rule_judges
 from alexandra.train.lm.constitutional import Constitutional, ConstitutionalSettings
 from alexandra.train.lm.critic import Critic, CriticJudge, longest_exchange
+from alexandra.train.lm.deadline import TimedJudge
 from alexandra.train.lm.dialogue import Dialogue
 from alexandra.train.lm.distill import Distill, DistillSettings
 from alexandra.train.lm.engines import engine_of
@@ -49,6 +46,7 @@ from alexandra.train.lm.rewards import Judge, Mix, judge_of
 from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
 from alexandra.train.lm.sampling import Sampling
 from alexandra.train.lm.scores import RewardModel, ScoreModel, score_graph, score_weights
+from alexandra.train.lm.sources import read_rows
 from alexandra.train.lm.stage import Stage
 from alexandra.train.lm.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, same_tokens
 from alexandra.train.lm.traces import Asked
@@ -107,7 +105,7 @@ class _Builder:
         self.template = _template(recipe.data.template)
         self.hub = None if given.model else self._hub()
         self.source = given.model or (None if self.hub else self._network())
-        self.train, self.held_out = self._records()
+        self.train, self.held_out = read_rows(recipe, given.data, given.held_out, folder)
         self.tokenizer = self._tokenizer()
         self.dialogue = Dialogue(self.tokenizer, self.template)
         self.graph = fitted(self.source.graph, self.tokenizer) if self.source else None
@@ -156,32 +154,6 @@ class _Builder:
             )
         place = self._place(config.path)
         return read_as_network(place, config.path) if is_hub(place, config.path) else read_model(place)
-
-    def _records(self) -> tuple[list[Record], list[Record]]:
-        data = self.recipe.data
-        if self.given.data is None and not data.path:
-            raise UsageError("the recipe names no data", hint='[data] path = "rows.jsonl", or --data')
-        is_plain = self.given.data is None and not data.path.endswith((".jsonl", ".jsonl.gz", ".parquet"))
-        if self.recipe.stage == "pretrain" and is_plain:
-            return _text_file(self.folder / data.path), []
-        where: Any = self.given.data if self.given.data is not None else self._data_path(data.path)
-        rows = examples.read_records(where, split=data.split, limit=data.limit)
-        if self.given.held_out is not None:
-            return rows, list(self.given.held_out)
-        if data.held_out_path:
-            return rows, examples.read_records(self._data_path(data.held_out_path))
-        if not data.held_out or len(rows) < 10:
-            return rows, []
-        keys = np.array([content_hash(json.dumps(row, sort_keys=True, default=str).encode()) for row in rows])
-        part = holdout(keys, {"train": 1.0 - data.held_out, "held out": data.held_out}, seed=self.recipe.seed)
-        parts: dict[str, list[Record]] = {"train": [], "held out": []}
-        for row, name in zip(rows, part.tolist(), strict=True):
-            parts[name].append(row)
-        return parts["train"], parts["held out"]
-
-    def _data_path(self, path: str) -> str:
-        place = self.folder / path
-        return str(place) if place.exists() else path
 
     def _tokenizer(self) -> Tokenizer:
         config = self.recipe.tokenizer
@@ -316,14 +288,19 @@ class _Builder:
 
     def _actor(self, policy: NetworkPolicy | HubPolicy, wants_reference: bool, judges: Sequence[Judge] = ()) -> Actor:
         reward = self.recipe.reward
-        named = [self._function(name) for name in reward.functions]
+        named = [self._judge(name) for name in reward.functions]
         rules = rule_judges(self._read_constitution(reward.constitution)) if reward.constitution else ()
         judges = judges or [judge_of(one) for one in (*self.given.rewards, *named, *rules)]
         mix = Mix(tuple(judges), reward.weights, reward.veto)
-        checks = tuple(judge_of(one) for one in (*self.given.checks, *map(self._function, reward.check)))
+        checks = tuple(judge_of(one) for one in (*self.given.checks, *map(self._judge, reward.check)))
         reference = self._policy() if wants_reference else None
         engine, check = engine_of(policy), Mix(checks) if checks else None
         return Actor(policy, self.tokenizer, engine.sample, mix, reference, engine.exact, check)
+
+    def _judge(self, name: str) -> Judge:
+        """The judge of "file.py:function", with the recipe's deadline."""
+        seconds = self.recipe.reward.timeout
+        return TimedJudge(name, self.folder, seconds) if seconds else judge_of(self._function(name))
 
     def _function(self, name: str) -> Any:
         from alexandra.verifiers.loading import import_function
@@ -471,14 +448,6 @@ def _template(name: str) -> Template:
     if name not in TEMPLATES:
         raise UsageError(f"unknown template {name!r}", hint=suggest(name, TEMPLATES))
     return TEMPLATES[name]
-
-
-def _text_file(path: Path) -> list[Record]:
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return [{"text": data.decode("utf-8")}]
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the text {str(path)!r}: {error}") from error
 
 
 def _cut(rows: Sequence[Row], length: int) -> list[Row]:

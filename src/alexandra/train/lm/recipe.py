@@ -171,6 +171,8 @@ class RolloutConfig(Config):
 class RewardConfig(Config):
     """`functions`: "file.py:name" each, run with the user's rights; `weights` as many.
 
+    `timeout`: seconds for one answer (for a call of a function of batches) in a worker process; who takes longer has
+    abstained. 0 calls functions in the training process, without a deadline.
     `constitution`: a file of principles, whose rules are rewards too. `check`: functions that judge held-out answers
     and never train; an alarm tells when they fall while the reward rises.
     """
@@ -178,6 +180,7 @@ class RewardConfig(Config):
     functions: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     veto: float = 0.0
+    timeout: float = Field(default=30.0, ge=0)
     constitution: str = ""
     check: tuple[str, ...] = ()
     on_alarm: Literal["warn", "stop"] = "warn"

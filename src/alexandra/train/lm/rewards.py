@@ -84,10 +84,10 @@ class FunctionJudge:
         parameters = inspect.signature(function).parameters
         self._takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self._names = set(parameters)
-        self._is_batched = bool({"completions", "prompts"} & self._names)
+        self.is_batched = bool({"completions", "prompts"} & self._names)
 
     def judge(self, answers: Sequence[Answer]) -> list[tuple[float | None, bool]]:
-        values = self._batch(answers) if self._is_batched else [self._one(answer) for answer in answers]
+        values = self._batch(answers) if self.is_batched else [self._one(answer) for answer in answers]
         if len(values) != len(answers):
             raise UsageError(f"reward {self.name!r} gave {len(values)} numbers for {len(answers)} answers")
         return [(number(value, self.name), False) for value in values]
