@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from alexandra.backends.base import Model, TrainState
 from alexandra.backends.decode import Generator, Sampling
 from alexandra.backends.decode_graph import GraphDecoder, graph_decoder
 from alexandra.curriculum.derivation import Tree, text
@@ -17,7 +15,6 @@ from alexandra.errors import DataError
 from alexandra.ir.check import make_graph
 from alexandra.ir.graph import Graph, Node
 from alexandra.ir.weights import WeightSet, initialise
-from alexandra.objectives.spec import Program
 from alexandra.train.grapheme.tokens import EOS, decode, graphs, prompt
 
 CONTEXT = 320
@@ -47,48 +44,6 @@ def starting_weights(graph: Graph, seed: int) -> WeightSet:
         factor = next((scale for end, scale in scales.items() if name.endswith(end)), 1.0)
         found[name] = (array * np.float32(factor)).astype(np.float32)
     return WeightSet(found)
-
-
-class Updates:
-    """The updates of one model on batches of several shapes: a run of its own for each, the moments handed on."""
-
-    def __init__(self, model: Model, program: Program) -> None:
-        self.model, self.program = model, program
-        self._runs: dict[tuple[int, ...], TrainState] = {}
-        self._last: TrainState | None = None
-        self._restored: Mapping[str, np.ndarray] = {}
-
-    def update(self, inputs: Mapping[str, np.ndarray], targets: Any) -> float:
-        """One optimiser step; the loss before it."""
-        from dataclasses import replace
-
-        shape = next(iter(inputs.values())).shape
-        moments = self.moments()
-        run = self._runs.get(shape)
-        if run is None:
-            run = self.model.start(replace(self.program, batch_size=shape[0]), inputs, targets)
-            self._runs[shape] = run
-        else:
-            self.model.feed(run, inputs, targets)
-        if run is not self._last and moments:
-            run.restore(moments)
-        self._last = run
-        return float(self.model.run(run, 1)[0])
-
-    @property
-    def step(self) -> int:
-        """How many updates there were."""
-        if self._last is not None:
-            return self._last.step
-        return int(self._restored["step"]) if self._restored else 0
-
-    def moments(self) -> Mapping[str, np.ndarray]:
-        return self._last.arrays() if self._last is not None else self._restored
-
-    def restore(self, weights: WeightSet, moments: Mapping[str, np.ndarray]) -> None:
-        """Go on where these were taken."""
-        self.model.load(weights)
-        self._restored, self._last, self._runs = moments, None, {}
 
 
 @dataclass(frozen=True)

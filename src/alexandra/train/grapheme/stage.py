@@ -15,15 +15,15 @@ import alexandra.curriculum as curriculum
 from alexandra.backends.base import Model
 from alexandra.curriculum.items import VAL, Item
 from alexandra.ir.graph import Graph
-from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Program, Schedule, WeightedCrossEntropy
+from alexandra.objectives.spec import SGD, Adam, AdamW, Optimizer, Schedule, WeightedCrossEntropy
 from alexandra.objectives.structural import StructuralLoss
 from alexandra.statistics import wilson
-from alexandra.train.grapheme.brain import DOCUMENTS, Solver, Updates
-from alexandra.train.grapheme.documents import Stream, batches
+from alexandra.train.grapheme.brain import DOCUMENTS, Solver
+from alexandra.train.grapheme.documents import LENGTHS, Stream, batches
 from alexandra.train.grapheme.recipe import BrainRecipe
 from alexandra.train.grapheme.structural_updates import StructuralUpdates
 from alexandra.train.lm.batch import TokenBatch
+from alexandra.train.lm.fed import FedRun, Optimization
 from alexandra.train.stages import Metrics
 
 MEASURE_SEED = 1
@@ -84,20 +84,13 @@ class CurriculumStage:
         return self._epoch[0].arrays() if self._epoch else {}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        weights = {f"weights/{name}": np.array(array) for name, array in self.model.weights.items()}
-        moments = {f"run/{name}": array for name, array in self.updates.moments().items()}
         places = np.array([[level, *stream.place] for level, stream in self.streams.items()], np.int64)
         place = np.array([self.level, self.spent, self.waited], np.int64)
         known = {"best": np.array([self.best]), "wrong": np.array(list(self.wrong.values()))}
-        return {**weights, **moments, "streams": places, "curriculum": place, **known}
+        return {**self.updates.arrays(), "streams": places, "curriculum": place, **known}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
-        for name, array in arrays.items():
-            kind, _, own = name.partition("/")
-            if own:
-                parts[kind][own] = array
-        self.updates.restore(WeightSet(parts["weights"]), parts["run"])
+        self.updates.restore(arrays)
         for level, number, first in arrays["streams"].tolist():
             self.streams[level].place = number, first
         self.level, self.spent, self.waited = arrays["curriculum"].tolist()
@@ -170,10 +163,10 @@ def arrays_of(batch: TokenBatch) -> tuple[dict[str, np.ndarray], dict[str, np.nd
     return inputs, {"classes": batch.targets_BT.astype(np.int64), "weights": batch.mask_BT.astype(np.float32)}
 
 
-def _updates(recipe: BrainRecipe, model: Model) -> Updates | StructuralUpdates:
+def _updates(recipe: BrainRecipe, model: Model) -> FedRun | StructuralUpdates:
     given = recipe.loss
     if given.objective == "cross_entropy":
-        return Updates(model, _program(recipe))
+        return FedRun(model, WeightedCrossEntropy(), _optimization(recipe), keep=len(LENGTHS))
     spec = StructuralLoss(
         node_insertion_cost=given.node_insertion_cost,
         node_deletion_cost=given.node_deletion_cost,
@@ -184,22 +177,14 @@ def _updates(recipe: BrainRecipe, model: Model) -> Updates | StructuralUpdates:
         iterations=given.iterations,
         rounds=given.rounds,
     )
-    return StructuralUpdates(model, _program(recipe), spec, cross_entropy=given.objective == "both")
+    return StructuralUpdates(model, _optimization(recipe), spec, cross_entropy=given.objective == "both")
 
 
-def _program(recipe: BrainRecipe) -> Program:
+def _optimization(recipe: BrainRecipe) -> Optimization:
     training = recipe.training
     steps = recipe.epochs * training.updates
     schedule = Schedule("cosine", training.warmup, steps, training.final)
-    return Program(
-        WeightedCrossEntropy(),
-        _optimizer(recipe),
-        schedule,
-        batch_size=1,
-        clip_norm=training.clip,
-        seed=training.seed,
-        shuffle=False,
-    )
+    return Optimization(_optimizer(recipe), schedule, training.clip, seed=training.seed)
 
 
 def _optimizer(recipe: BrainRecipe) -> Optimizer:

@@ -18,9 +18,9 @@ import numpy as np
 from alexandra.backends.base import Model
 from alexandra.backends.reference_optim import clipped, num_moments, schedule_factor, update
 from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import Program
 from alexandra.objectives.structural import StructuralLoss
 from alexandra.train.grapheme.tokens import EOS, PLACES, STEP, VOCABULARY, WORDS, arity
+from alexandra.train.lm.fed import Optimization, run_arrays, run_parts
 
 MOST_OPERANDS = 5
 MOST_NODES = 96  # a longer graph has its cross-entropy only, or no loss
@@ -37,12 +37,12 @@ class Shown:
 
 
 class StructuralUpdates:
-    """Updates as brain.Updates has them; `cross_entropy` adds that loss per token."""
+    """What FedRun is to an objective of a backend; `cross_entropy` adds that loss per token."""
 
-    def __init__(self, model: Model, program: Program, spec: StructuralLoss, cross_entropy: bool) -> None:
-        self.model, self.program, self.spec, self.cross_entropy = model, program, spec, cross_entropy
+    def __init__(self, model: Model, optimization: Optimization, spec: StructuralLoss, cross_entropy: bool) -> None:
+        self.model, self.optimization, self.spec, self.cross_entropy = model, optimization, spec, cross_entropy
         self.step = 0
-        kinds = ("m", "v")[: num_moments(program.optimizer)]
+        kinds = ("m", "v")[: num_moments(optimization.optimizer)]
         self._moments: dict[str, dict[str, np.ndarray]] = {
             kind: {name: np.zeros_like(array) for name, array in model.weights.items()} for kind in kinds
         }
@@ -53,20 +53,23 @@ class StructuralUpdates:
         loss, gradient = loss_of(logits, targets["classes"], targets["weights"], self.spec, self.cross_entropy)
         _, grads = self.model.backward(inputs, {"logits": gradient})
         weights = {name: np.array(array) for name, array in self.model.weights.items()}
-        rate = self.program.optimizer.lr * schedule_factor(self.program.schedule, self.step)
-        for name, gradient_of in clipped(grads, self.program.clip_norm).items():
+        rule = self.optimization.optimizer
+        rate = rule.lr * schedule_factor(self.optimization.schedule, self.step)
+        for name, gradient_of in clipped(grads, self.optimization.clip_norm).items():
             moments = tuple(part[name] for part in self._moments.values())
-            update(self.program.optimizer, rate, self.step, weights[name], gradient_of, moments)
+            update(rule, rate, self.step, weights[name], gradient_of, moments)
         self.model.load(WeightSet({name: array.astype(np.float32) for name, array in weights.items()}))
         self.step += 1
         return loss
 
-    def moments(self) -> Mapping[str, np.ndarray]:
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Weights, moments and step, as "weights/<parameter>" and "run/<name>"."""
         found = {f"{kind}/{name}": array for kind, part in self._moments.items() for name, array in part.items()}
-        return {"step": np.array(self.step, np.int64), **found}
+        return run_arrays(self.model.weights, {"step": np.array(self.step, np.int64), **found})
 
-    def restore(self, weights: WeightSet, moments: Mapping[str, np.ndarray]) -> None:
-        """Go on where these were taken."""
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Continue where `arrays()` was taken."""
+        weights, moments = run_parts(arrays)
         self.model.load(weights)
         self.step = int(moments["step"])
         for kind, part in self._moments.items():

@@ -1,7 +1,7 @@
 """A run of training whose every step reads another batch: what a policy and a score model keep between updates.
 
-A batch of the shape that came before is fed to the run that goes on; another shape begins a run with its moments. The
-arrays are everything that decides the future: weights, moments and the step.
+A batch of the shape that came before is fed to the run that goes on; another shape goes to a run of its own, which is
+handed the moments. The arrays are everything that decides the future: weights, moments and the step.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ class Optimization:
 
 
 class FedRun:
-    """The updates of one model under one objective."""
+    """The updates of one model under one objective; the runs of the `keep` shapes that came last are kept."""
 
-    def __init__(self, model: Model, objective: Objective, optimization: Optimization) -> None:
-        self.model, self.objective, self.optimization = model, objective, optimization
-        self._run: TrainState | None = None
-        self._rows: tuple[int, ...] = ()
+    def __init__(self, model: Model, objective: Objective, optimization: Optimization, keep: int = 1) -> None:
+        self.model, self.objective, self.optimization, self.keep = model, objective, optimization, keep
+        self._runs: dict[tuple[int, ...], TrainState] = {}  # by shape of the rows, the one that goes on at the end
         self._restored: Mapping[str, np.ndarray] = {}
 
     def update(self, inputs: Arrays, targets: Any) -> float:
@@ -50,36 +49,45 @@ class FedRun:
     @property
     def step(self) -> int:
         """How many updates there were."""
-        if self._run is not None:
+        if self._runs:
             return self._run.step
         return int(self._restored["step"]) if self._restored else 0
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights, moments and step, as "weights/<parameter>" and "run/<name>"."""
-        weights = {f"weights/{name}": np.array(array) for name, array in self.model.weights.items()}
-        return weights | {f"run/{name}": array for name, array in self._moments().items()}
+        return run_arrays(self.model.weights, self._moments())
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue where `arrays()` was taken."""
-        parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
-        for name, array in arrays.items():
-            kind, _, own = name.partition("/")
-            parts[kind][own] = array
-        self.model.load(WeightSet(parts["weights"]))
-        self._restored, self._run = parts["run"], None
+        weights, self._restored = run_parts(arrays)
+        self.model.load(weights)
+        self._runs = {}
+
+    @property
+    def _run(self) -> TrainState:
+        """The one that goes on."""
+        return next(reversed(self._runs.values()))
 
     def _moments(self) -> Mapping[str, np.ndarray]:
-        return self._run.arrays() if self._run is not None else self._restored
+        return self._run.arrays() if self._runs else self._restored
 
     def _fed(self, inputs: Arrays, targets: Any) -> TrainState:
         shape = next(iter(inputs.values())).shape
-        if self._run is not None and self._rows == shape:
-            self.model.feed(self._run, inputs, targets)
-            return self._run
-        moments, run = self._moments(), self.model.start(self._program(shape[0]), inputs, targets)
+        run = self._runs.get(shape)
+        if run is not None and run is self._run:
+            self.model.feed(run, inputs, targets)
+            return run
+        moments = self._moments()  # copies of them all: only where another run takes over
+        if run is None:
+            run = self.model.start(self._program(shape[0]), inputs, targets)
+        else:
+            self.model.feed(run, inputs, targets)
         if moments:
             run.restore(moments)
-        self._run, self._rows, self._restored = run, shape, {}
+        self._runs.pop(shape, None)
+        self._runs[shape], self._restored = run, {}
+        if len(self._runs) > self.keep:
+            del self._runs[next(iter(self._runs))]
         return run
 
     def _program(self, rows: int) -> Program:
@@ -96,3 +104,19 @@ class FedRun:
             shuffle=False,
             frozen=options.frozen,
         )
+
+
+def run_arrays(weights: Mapping[str, np.ndarray], moments: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies of the weights, and the moments, under the names of a checkpoint: "weights/<parameter>", "run/<name>"."""
+    named = {f"weights/{name}": np.array(array) for name, array in weights.items()}
+    return named | {f"run/{name}": array for name, array in moments.items()}
+
+
+def run_parts(arrays: Mapping[str, np.ndarray]) -> tuple[WeightSet, dict[str, np.ndarray]]:
+    """Weights and moments out of `run_arrays`; a name without "/" is its owner's."""
+    parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "run": {}}
+    for name, array in arrays.items():
+        kind, _, own = name.partition("/")
+        if own:
+            parts[kind][own] = array
+    return WeightSet(parts["weights"]), parts["run"]
