@@ -258,8 +258,8 @@ def rate_of_another_optimiser(patch: pytest.MonkeyPatch) -> set[str]:
 
 
 def held_out_rows_in_training(patch: pytest.MonkeyPatch) -> set[str]:
-    true = building._Builder._records
-    patch.setattr(building._Builder, "_records", lambda self: (lambda train, held: (train + held, held))(*true(self)))
+    true = building.read_rows
+    patch.setattr(building, "read_rows", lambda *given: (lambda train, held: (train + held, held))(*true(*given)))
     return sick("sft")
 
 
