@@ -12,7 +12,9 @@ STATEMENTS: dict[str, dict[str, str]] = {
         "file": "Binds weights whose manifest carries this network's hash; other weights are an error.",
         "block": "Constants declared inside are known inside only.",
         "layer": "One layer. Its type is a row of the table of layers, `name=` names it, the other parameters are the "
-        "row's attributes. `INPUT x size=8` and `LAYER h dense size=8` are accepted, and rewritten by `alexandra fmt`.",
+        "row's attributes. `INPUT x size=8` and `LAYER h dense size=8` are accepted, and rewritten by `alexandra fmt`. "
+        "`shared=` names a layer whose weights are used, `tied=` the other of an embedding and its projection; "
+        "`LAYER_TYPE=SWIGLU` of a feed-forward layer is `activation=silu gated=TRUE`.",
         "connect": "Wires, left to right. Several into a layer with one input are joined along the last axis. "
         "`x[0]` and `x[2:5]` select on the last axis.",
         "let": "A constant, or one entry of an array of constants. A name in brackets is computed: `h_[i]` is `h_0`.",

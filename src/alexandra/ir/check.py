@@ -285,8 +285,8 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, Size]) -> Graph:
     """`graph` with every AUTO replaced by `sizes[node name]`: an input's shape (30 means (30,)), an output's
     width, an embedding's vocabulary; a name that is a symbolic axis (SEQ) replaces that axis everywhere.
 
-    A size for a layer that has one must agree with it. Raises GraphError naming the layer that is left open,
-    the name that is nothing here, or the two sizes that differ.
+    Of layers that share a matrix one is enough. A size for a layer that has one must agree with it. Raises
+    GraphError naming the layer that is left open, the name that is nothing here, or the two sizes that differ.
     """
     symbols = {
         dim for node in graph.nodes for value in node.attrs.values() if isinstance(value, tuple) for dim in value
@@ -295,6 +295,7 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, Size]) -> Graph:
         if name not in symbols and (name not in graph.by_name or graph.by_name[name].op not in AUTO_ATTR):
             known = [node.name for node in graph.nodes if node.op in AUTO_ATTR]
             raise GraphError(f"no layer {name!r} takes a size from the data", hint=suggest(name, known))
+    sizes = {**_tied_sizes(graph, sizes), **sizes}
     bound = make_graph(graph.name, [_bind_node(node, sizes) for node in graph.nodes])
     for name, size in sizes.items():
         if name in bound.by_name and bound.by_name[name].op == "output" and bound.by_name[name].attrs["size"] is None:
@@ -302,6 +303,12 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, Size]) -> Graph:
             if width not in (size, (size,)) and (width,) != size:
                 raise GraphError(f"layer {name!r} (output) has width {width}, but the data needs {size!r}")
     return bound
+
+
+def _tied_sizes(graph: Graph, sizes: Mapping[str, Size]) -> dict[str, Size]:
+    """Sizes for layers left open whose matrix is that of a layer which is given one."""
+    given = {node.owner: sizes[node.name] for node in auto_nodes(graph) if node.name in sizes}
+    return {node.name: given[node.owner] for node in auto_nodes(graph) if node.owner in given}
 
 
 def _bind_node(node: Node, sizes: Mapping[str, Size]) -> Node:

@@ -1,9 +1,9 @@
 """NureonLang: a network as text. `compile_network` gives its Graph, `compile_program` also what FILE names.
 
 Text -> syntax tree (nureon.lark, nureon_ast.py) -> one spelling (nureon_forms.py) -> development: constants, loops,
-macros, modules (nureon_expand.py and nureon_group.py, _branch.py, _symmetry.py) -> wires (nureon_wire.py) -> nodes
-(nureon_nodes.py) -> a verified Graph. Whatever is wrong with a program is a LanguageError at a position. The flat
-program that `graph.text()` prints compiles to an equal graph.
+macros, modules (nureon_expand.py and nureon_group.py, _branch.py, _symmetry.py) -> tied matrices (nureon_tied.py) ->
+wires (nureon_wire.py) -> nodes (nureon_nodes.py) -> a verified Graph. Whatever is wrong with a program is a
+LanguageError at a position. The flat program that `graph.text()` prints compiles to an equal graph.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from alexandra.lang.nureon_constants import with_constants
 from alexandra.lang.nureon_expand import develop
 from alexandra.lang.nureon_forms import canonical
 from alexandra.lang.nureon_nodes import Writer
+from alexandra.lang.nureon_tied import tie
 from alexandra.lang.nureon_wire import Wiring
 
 
@@ -77,6 +78,7 @@ def compile_program(
     allowed = limits or Limits()
     program = canonical(parse_nureon(source, allowed))
     plan = develop(source, with_constants(source, program, constants) if constants else program, allowed)
+    tie(source, plan)
     Wiring(source, plan).run()
     writer = Writer(source, plan)
     nodes = writer.nodes(sizes or {})

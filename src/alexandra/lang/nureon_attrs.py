@@ -2,7 +2,8 @@
 
 A type is the name of an op in any case (LAYER_NORM is LAYERNORM); a setting is one of the op's attributes or its
 alias. Words become what the attribute takes: TRUE and FALSE, AUTO, NONE, an allowed value in any case, a symbolic
-axis such as SEQ in a shape. Everything about values that the table knows is checked by the table.
+axis such as SEQ in a shape. Everything about values that the table knows is checked by the table. A feed-forward
+layer's LAYER_TYPE is one word for two settings (Shazeer, "GLU variants improve transformer", 2020).
 """
 
 from __future__ import annotations
@@ -14,6 +15,18 @@ from alexandra.lang.lexis import Source, Span
 from alexandra.lang.nureon_ast import Param
 from alexandra.lang.nureon_space import NameRef, known_names
 from alexandra.lang.nureon_values import Scope, Value, division_hint, show
+
+# LAYER_TYPE=: the activation, and whether it gates a second projection.
+FEED_FORWARD: dict[str, tuple[str, bool]] = {
+    "glu": ("sigmoid", True),
+    "bilinear": ("linear", True),
+    "reglu": ("relu", True),
+    "geglu": ("gelu", True),
+    "swiglu": ("silu", True),
+    "gelu": ("gelu", False),
+    "relu": ("relu", False),
+    "silu": ("silu", False),
+}
 
 
 def op_name(text: str) -> str | None:
@@ -27,6 +40,19 @@ def op_name(text: str) -> str | None:
 
 def unknown_layer_type(source: Source, span: Span, text: str) -> LanguageError:
     return source.error(span, f"unknown layer type {text!r}", suggest(text, (op.upper() for op in OPS)))
+
+
+def attributes(source: Source, op: str, param: Param, value: Value, scope: Scope) -> dict[str, Attr]:
+    """The attributes that `param` sets, canonical. Raises LanguageError at the key or the value."""
+    if param.key.lower() != "layer_type" or not {"activation", "gated"} <= OPS[op].attrs.keys():
+        name, canonical = attribute(source, op, param, value, scope)
+        return {name: canonical}
+    word = value.text if isinstance(value, NameRef) else value
+    if not isinstance(word, str) or word.lower() not in FEED_FORWARD:
+        known = suggest(show(value).upper(), (name.upper() for name in FEED_FORWARD))
+        raise source.error(param.value.span, f"unknown LAYER_TYPE {show(value)!r}", known)
+    activation, gated = FEED_FORWARD[word.lower()]
+    return {"activation": activation, "gated": gated}
 
 
 def attribute(source: Source, op: str, param: Param, value: Value, scope: Scope) -> tuple[str, Attr]:

@@ -36,7 +36,7 @@ from alexandra.lang.nureon_ast import (
     Statement,
     inner_statements,
 )
-from alexandra.lang.nureon_attrs import attribute, op_name, unknown_layer_type
+from alexandra.lang.nureon_attrs import attributes, op_name, unknown_layer_type
 from alexandra.lang.nureon_branch import decide
 from alexandra.lang.nureon_frame import Development, Frame, Runner
 from alexandra.lang.nureon_group import call, define, repeat, residual
@@ -101,16 +101,17 @@ def layer(development: Development, statement: Layer, frame: Frame) -> None:
         raise source.error(names[-1].key_span, "this layer is named twice")
     item = _declared(development, statement, names[0] if names else None, op, frame)
     for param in statement.params:
-        if param.key.lower() == "shared":
+        key = param.key.lower()
+        if key in ("shared", "tied"):
             if not isinstance(param.value, Path):
-                raise source.error(param.value.span, "shared= names the layer whose weights are used")
-            item.shared = evaluator.ref(param.value, frame.scope, frame.space)
-        elif param.key.lower() != "name":
+                raise source.error(param.value.span, f"{key}= names the layer whose weights are used")
+            setattr(item, key, evaluator.ref(param.value, frame.scope, frame.space))
+        elif key != "name":
             value = evaluator.value(param.value, frame.scope, frame.space)
-            name, canonical = attribute(source, op, param, value, frame.scope)
-            if name in item.attrs:
-                raise source.error(param.key_span, f"{name} is given twice")
-            item.attrs[name] = canonical
+            for name, canonical in attributes(source, op, param, value, frame.scope).items():
+                if name in item.attrs:
+                    raise source.error(param.key_span, f"{name} is given twice")
+                item.attrs[name] = canonical
     for name, spec in OPS[op].attrs.items():
         if isinstance(spec.default, Required) and name not in item.attrs:
             raise source.error(statement.span, f"{op.upper()} needs {name}=", f"{name}: {spec.doc}")

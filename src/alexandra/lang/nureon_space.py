@@ -93,6 +93,7 @@ class Item:
     span: Span
     attrs: dict[str, Attr] = field(default_factory=dict)
     shared: NameRef | Item | None = None
+    tied: NameRef | None = None
     sources: list[Wire] = field(default_factory=list)
     full: str = ""
 
