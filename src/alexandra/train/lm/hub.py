@@ -6,7 +6,7 @@ trained (below LoRA adapters) are in no checkpoint: they are those of the folder
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,13 +18,12 @@ import numpy as np
 from alexandra.backends.foreign import Foreign
 from alexandra.backends.huggingface import CARRIED, load, local_folder
 from alexandra.errors import missing_extra
-from alexandra.objectives.spec import WeightedCrossEntropy
-from alexandra.objectives.tokens import F64, TokenLoss
+from alexandra.objectives.tokens import F64
 from alexandra.rng import Stream
 from alexandra.train.lm.batch import TokenBatch
-from alexandra.train.lm.fed import FedRun, Optimization
+from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.folder import ModelFolder
-from alexandra.train.lm.policy import LossOf, updated
+from alexandra.train.lm.policy import FedPolicy, fed_run
 from alexandra.train.lm.sampling import Completion, Sampling, check_prompts
 from alexandra.train.lm.tokenizer import Tokenizer, load_tokenizer
 
@@ -75,14 +74,14 @@ def read_as_network(path: Path, name: str) -> ModelFolder:
     return ModelFolder(read.graph, read.weights, load_tokenizer(folder), str(folder))
 
 
-class HubPolicy:
+class HubPolicy(FedPolicy):
     """A HubModule as a Policy."""
 
     def __init__(self, inside: Any, optimization: Optimization | None = None) -> None:
         self.inside, self.optimization = inside, optimization or Optimization()
         self.model = Foreign(inside)
         self.vocab = int(inside.vocab)
-        self._updates = FedRun(self.model, WeightedCrossEntropy(normalizer=1.0), self.optimization)
+        self._updates = fed_run(self.model, self.optimization)
 
     def logprobs(self, batch: TokenBatch) -> F64:
         """In pieces of `micro_rows` rows."""
@@ -94,28 +93,11 @@ class HubPolicy:
         ]
         return np.where(batch.mask_BT > 0, np.concatenate(pieces), 0.0)
 
-    def update(
-        self, batch: TokenBatch, loss: LossOf, *, constant: bool = False, known_BT: F64 | None = None
-    ) -> TokenLoss:
-        return updated(self, self._updates, batch, loss, constant=constant, known_BT=known_BT)
-
     def inputs(self, batch: TokenBatch) -> dict[str, np.ndarray]:
-        """What an update reads."""
         return {"tokens": batch.tokens_BT, "segments": batch.segments_BT}
 
     def next_logits(self, tokens: Sequence[Sequence[int]]) -> F64:
         return np.asarray(self.inside.next_logits(tokens))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self._updates.arrays()
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._updates.restore(arrays)
-
-    @property
-    def step(self) -> int:
-        """How many updates there were."""
-        return self._updates.step
 
 
 class HubSampler:

@@ -58,7 +58,54 @@ class Policy(Protocol):
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None: ...
 
 
-class NetworkPolicy:
+class FedPolicy(Protocol):
+    """A Policy by the values and the inputs of its network: an update is a weighted cross-entropy."""
+
+    _updates: FedRun
+
+    def logprobs(self, batch: TokenBatch) -> F64: ...
+
+    def inputs(self, batch: TokenBatch) -> dict[str, np.ndarray]:
+        """What the network reads of these rows."""
+        ...
+
+    def update(
+        self, batch: TokenBatch, loss: LossOf, *, constant: bool = False, known_BT: F64 | None = None
+    ) -> TokenLoss:
+        """The derivative of the cross-entropy by the log-probabilities is the loss's.
+
+        Two passes, values then gradients; one where the derivative is `constant` or the values are known.
+        """
+        if known_BT is None:
+            known_BT = np.zeros(batch.mask_BT.shape) if constant else self.logprobs(batch)
+        found = loss(known_BT)
+        weights = np.ascontiguousarray(-found.grad_BT, np.float32)
+        if self._updates.optimization.fixed_order:
+            ordered = in_order(batch, weights)
+            batch, weights = ordered.batch, ordered.gathered(weights)
+        value = self._updates.update(self.inputs(batch), {"classes": batch.targets_BT, "weights": weights})
+        if not np.isfinite(value):
+            raise BackendError(f"the loss is {value} at step {self.step}")
+        return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self._updates.arrays()
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._updates.restore(arrays)
+
+    @property
+    def step(self) -> int:
+        """How many updates there were."""
+        return self._updates.step
+
+
+def fed_run(model: Model, optimization: Optimization) -> FedRun:
+    """The updates of a policy: the weights of the cross-entropy are the loss's derivative as it is."""
+    return FedRun(model, WeightedCrossEntropy(normalizer=1.0), optimization)
+
+
+class NetworkPolicy(FedPolicy):
     """A Graph on a backend: one int32 input of tokens [T] (and, to pack, one named `segments`), one output [T, V]."""
 
     def __init__(self, model: Model, optimization: Optimization | None = None) -> None:
@@ -67,7 +114,7 @@ class NetworkPolicy:
         self.tokens_name, self.segments_name, self.output = ends.tokens, ends.segments, ends.output
         self.is_softmax = final_activation(primitives(model.graph), self.output)[0] == "softmax"
         self.vocab = _width(model.graph, self.output)
-        self._updates = FedRun(model, WeightedCrossEntropy(normalizer=1.0), self.optimization)
+        self._updates = fed_run(model, self.optimization)
 
     def logprobs(self, batch: TokenBatch) -> F64:
         """In pieces of `micro_rows` rows; document by document in fixed order."""
@@ -85,11 +132,6 @@ class NetworkPolicy:
             pieces.append(_picked(outputs, batch.targets_BT[part], self.is_softmax))
         return np.where(batch.mask_BT > 0, np.concatenate(pieces), 0.0)
 
-    def update(
-        self, batch: TokenBatch, loss: LossOf, *, constant: bool = False, known_BT: F64 | None = None
-    ) -> TokenLoss:
-        return updated(self, self._updates, batch, loss, constant=constant, known_BT=known_BT)
-
     def next_logits(self, tokens: Sequence[Sequence[int]]) -> F64:
         """Right-padded: a causal network does not see the padding."""
         longest = max(len(row) for row in tokens)
@@ -103,17 +145,6 @@ class NetworkPolicy:
         last_BV = outputs[np.arange(len(tokens)), [len(own) - 1 for own in tokens]].astype(np.float64)
         return np.log(np.maximum(last_BV, 1e-45)) if self.is_softmax else last_BV
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self._updates.arrays()
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._updates.restore(arrays)
-
-    @property
-    def step(self) -> int:
-        """How many updates there were."""
-        return self._updates.step
-
     def inputs(self, batch: TokenBatch, part: slice = slice(None)) -> dict[str, np.ndarray]:
         """What the network reads of these rows."""
         inputs = {self.tokens_name: batch.tokens_BT[part]}
@@ -125,37 +156,6 @@ class NetworkPolicy:
                 hint="give its attention an int32 input named segments, or turn packing off",
             )
         return inputs
-
-
-class Fed(Protocol):
-    """What `updated` asks of a policy."""
-
-    @property
-    def step(self) -> int: ...
-
-    def logprobs(self, batch: TokenBatch) -> F64: ...
-
-    def inputs(self, batch: TokenBatch) -> dict[str, np.ndarray]: ...
-
-
-def updated(
-    policy: Fed, updates: FedRun, batch: TokenBatch, loss: LossOf, *, constant: bool, known_BT: F64 | None
-) -> TokenLoss:
-    """`Policy.update` as a weighted cross-entropy, whose derivative by the log-probabilities is the loss's.
-
-    Two passes, values then gradients; one where the derivative is `constant` or the values are known.
-    """
-    if known_BT is None:
-        known_BT = np.zeros(batch.mask_BT.shape) if constant else policy.logprobs(batch)
-    found = loss(known_BT)
-    weights = np.ascontiguousarray(-found.grad_BT, np.float32)
-    if updates.optimization.fixed_order:
-        ordered = in_order(batch, weights)
-        batch, weights = ordered.batch, ordered.gathered(weights)
-    value = updates.update(policy.inputs(batch), {"classes": batch.targets_BT, "weights": weights})
-    if not np.isfinite(value):
-        raise BackendError(f"the loss is {value} at step {policy.step}")
-    return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
 
 
 @dataclass(frozen=True)
