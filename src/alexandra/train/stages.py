@@ -64,6 +64,7 @@ class StagePlan:
     folder that holds a run is refused. After `deadline` (time.monotonic()) no step starts. `keep` newest checkpoints
     stay, and the one with the best measure. With every measure `samples` answers are written down: the stage's own, or
     what `ask` gives for a step. `on_alarm` says what the alarm for reward hacking does: "warn" or "stop".
+    `also` gives more numbers of the step that was just done.
     """
 
     steps: int
@@ -77,6 +78,7 @@ class StagePlan:
     samples: int = 8
     ask: Callable[[int], Sequence[Mapping[str, Any]]] | None = None
     on_alarm: str = "warn"
+    also: Callable[[], Metrics] | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ class _Run:
             raise self._failure(number, error.message) from error
         if not math.isfinite(found.get("loss", 0.0)):
             raise self._failure(number, f"the loss is {found['loss']} at step {number}")
-        return found
+        return found if self.plan.also is None else {**found, **self.plan.also()}
 
     def _failure(self, number: int, message: str) -> BackendError:
         if self.checkpoints is None or self.plan.folder is None:

@@ -5,8 +5,9 @@ Everything that can be wrong with a recipe and its data is found before the firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from alexandra.train.lm.deadline import TimedJudge
 from alexandra.train.lm.dialogue import Dialogue
 from alexandra.train.lm.distill import Distill, DistillSettings
 from alexandra.train.lm.engines import engine_of
+from alexandra.train.lm.fed import FedRun
 from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
 from alexandra.train.lm.hub import HubFolder, HubPolicy, is_hub, read_as_network, read_hub
@@ -47,7 +49,7 @@ from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
 from alexandra.train.lm.sampling import Sampling
 from alexandra.train.lm.scores import RewardModel, ScoreModel, score_graph, score_weights
 from alexandra.train.lm.sources import read_rows
-from alexandra.train.lm.stage import Stage
+from alexandra.train.lm.stage import Metrics, Stage
 from alexandra.train.lm.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, same_tokens
 from alexandra.train.lm.traces import Asked
 
@@ -67,11 +69,17 @@ class Built:
     aside: Sequence[Record]
     asked: Asked | None = None
     hub: HubFolder | None = None
+    updates: Mapping[str, FedRun] = field(default_factory=dict)
 
     @property
     def weights(self) -> WeightSet:
         """What the run is for: the trained weights, or their average where the recipe wants one."""
         return self.stage.weights if isinstance(self.stage, Averaged) else self.model.weights
+
+    def norms(self) -> Metrics:
+        """`grad_norm` of the step that was just done; "value_grad_norm" is that of PPO's critic."""
+        found = {name: run.take_norm() for name, run in self.updates.items()}
+        return {name: norm for name, norm in found.items() if not math.isnan(norm)}
 
     @property
     def rows(self) -> int:
@@ -109,6 +117,7 @@ class _Builder:
         self.tokenizer = self._tokenizer()
         self.dialogue = Dialogue(self.tokenizer, self.template)
         self.graph = fitted(self.source.graph, self.tokenizer) if self.source else None
+        self.updates: dict[str, FedRun] = {}
 
     def built(self) -> Built:
         makers: dict[str, Callable[[], tuple[Stage, Model]]] = {
@@ -127,8 +136,8 @@ class _Builder:
         stage, model = makers[self.recipe.stage]()
         if self.recipe.train.ema:
             stage = Averaged(stage, model, self.recipe.train.ema)
-        asked = self._asked(model)
-        return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out, asked, self.hub)
+        told = self._asked(model), self.hub, self.updates
+        return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out, *told)
 
     # --- model, text, data ------------------------------------------------------------------------------
 
@@ -193,6 +202,7 @@ class _Builder:
 
     def _trained_here(self) -> tuple[NetworkPolicy | HubPolicy, Model]:
         policy = self._policy()
+        self.updates["grad_norm"] = policy.updates
         return policy, policy.model
 
     # --- stages -----------------------------------------------------------------------------------------
@@ -278,6 +288,7 @@ class _Builder:
         settings = self._preference_settings([*train, *held])
         longer = PreferenceSettings(settings.length + 1, settings.batch_rows, settings.seed, settings.pad)
         scorer = self._scorer()
+        self.updates["grad_norm"] = scorer.updates
         return RewardModel(scorer, train, longer, held_out=held), scorer.model
 
     def _tasks(self, records: Sequence[Record]) -> list[Task]:
@@ -381,6 +392,7 @@ class _Builder:
         )
         model = self._model()
         student = Outputs(model, optimization_of(self.recipe))
+        self.updates["grad_norm"] = student.updates
         sampler = engine_of(NetworkPolicy(model)).sample
         cut_rows = (rows if own else _cut(rows, length) for rows in (train, held))
         return Distill(student, self._teacher(), next(cut_rows), settings, sampler, next(cut_rows)), model
@@ -440,8 +452,9 @@ class _Builder:
             config.minibatches,
             config.kl,
         )
-        policy, model = self._trained_here()
-        return ProximalPolicy(self._actor(policy, config.kl > 0), self._scorer(), train, settings, held), model
+        (policy, model), critic = self._trained_here(), self._scorer()
+        self.updates["value_grad_norm"] = critic.updates
+        return ProximalPolicy(self._actor(policy, config.kl > 0), critic, train, settings, held), model
 
 
 def _template(name: str) -> Template:

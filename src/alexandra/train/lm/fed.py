@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,22 @@ class FedRun:
         self.model, self.objective, self.optimization, self.keep = model, objective, optimization, keep
         self._runs: dict[tuple[int, ...], TrainState] = {}  # by shape of the rows, the one that goes on at the end
         self._restored: Mapping[str, np.ndarray] = {}
+        self._norms: list[float] = []
 
     def update(self, inputs: Arrays, targets: Any) -> float:
         """One optimiser step on these rows; the loss before it."""
         run = self._fed(inputs, targets)
-        return float(self.model.run(run, 1)[0])
+        loss = float(self.model.run(run, 1)[0])
+        self._norms.append(float(getattr(run, "grad_norm", nan)))
+        return loss
+
+    def take_norm(self) -> float:
+        """The mean norm of the updates' gradients before clipping since this was last asked.
+
+        NaN without an update, and on the native engine, which does not say.
+        """
+        norms, self._norms = self._norms, []
+        return float(np.mean(norms)) if norms else nan
 
     @property
     def step(self) -> int:

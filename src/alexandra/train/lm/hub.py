@@ -81,7 +81,7 @@ class HubPolicy(FedPolicy):
         self.inside, self.optimization = inside, optimization or Optimization()
         self.model = Foreign(inside)
         self.vocab = int(inside.vocab)
-        self._updates = fed_run(self.model, self.optimization)
+        self.updates = fed_run(self.model, self.optimization)
 
     def logprobs(self, batch: TokenBatch) -> F64:
         """In pieces of `micro_rows` rows."""

@@ -83,7 +83,7 @@ class EntropicPolicy(NetworkPolicy):
             raise BackendError("an entropy bonus needs logits", hint="bind logits_graph(graph)")
         self.coefficient = coefficient
         self._outputs = Outputs(model, optimization)
-        self._updates = self._outputs.updates
+        self.updates = self._outputs.updates
 
     def update(
         self, batch: TokenBatch, loss: LossOf, *, constant: bool = False, known_BT: F64 | None = None

@@ -61,7 +61,7 @@ class Policy(Protocol):
 class FedPolicy(Protocol):
     """A Policy by the values and the inputs of its network: an update is a weighted cross-entropy."""
 
-    _updates: FedRun
+    updates: FedRun
 
     def logprobs(self, batch: TokenBatch) -> F64: ...
 
@@ -80,24 +80,24 @@ class FedPolicy(Protocol):
             known_BT = np.zeros(batch.mask_BT.shape) if constant else self.logprobs(batch)
         found = loss(known_BT)
         weights = np.ascontiguousarray(-found.grad_BT, np.float32)
-        if self._updates.optimization.fixed_order:
+        if self.updates.optimization.fixed_order:
             ordered = in_order(batch, weights)
             batch, weights = ordered.batch, ordered.gathered(weights)
-        value = self._updates.update(self.inputs(batch), {"classes": batch.targets_BT, "weights": weights})
+        value = self.updates.update(self.inputs(batch), {"classes": batch.targets_BT, "weights": weights})
         if not np.isfinite(value):
             raise BackendError(f"the loss is {value} at step {self.step}")
         return TokenLoss(np.array([value]), found.grad_BT, found.stats) if constant else found
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return self._updates.arrays()
+        return self.updates.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._updates.restore(arrays)
+        self.updates.restore(arrays)
 
     @property
     def step(self) -> int:
         """How many updates there were."""
-        return self._updates.step
+        return self.updates.step
 
 
 def fed_run(model: Model, optimization: Optimization) -> FedRun:
@@ -114,7 +114,7 @@ class NetworkPolicy(FedPolicy):
         self.tokens_name, self.segments_name, self.output = ends.tokens, ends.segments, ends.output
         self.is_softmax = final_activation(primitives(model.graph), self.output)[0] == "softmax"
         self.vocab = _width(model.graph, self.output)
-        self._updates = fed_run(model, self.optimization)
+        self.updates = fed_run(model, self.optimization)
 
     def logprobs(self, batch: TokenBatch) -> F64:
         """In pieces of `micro_rows` rows; document by document in fixed order."""

@@ -113,6 +113,7 @@ def run(
         recipe.log.samples,
         built.asked.answers if built.asked else None,
         recipe.reward.on_alarm,
+        built.norms,
     )
     watchers = _watchers(recipe, folder)
     if tell is not None:

@@ -19,7 +19,7 @@ from alexandra.ir.weights import WeightSet, initialise
 from alexandra.objectives.preference import bradley_terry
 from alexandra.objectives.tokens import F64
 from alexandra.train.lm.batch import Row, TokenBatch, padded
-from alexandra.train.lm.fed import Optimization
+from alexandra.train.lm.fed import FedRun, Optimization
 from alexandra.train.lm.outputs import Outputs
 from alexandra.train.lm.policy import ends_of
 from alexandra.train.lm.preference_stages import PairRows, PreferenceSettings
@@ -67,6 +67,10 @@ class ScoreModel:
             return loss, grad_BT[..., None]
 
         return self._outputs.update(batch, by_value)
+
+    @property
+    def updates(self) -> FedRun:
+        return self._outputs.updates
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self._outputs.updates.arrays()
