@@ -69,6 +69,7 @@ struct Attention {
     float* y;    // [queries][heads * value_dim]
     float* lse;  // [heads][queries]: log of the sum of exponentials, for backward; may be null
     float* scratch;  // attention_scratch floats
+    int first_head, last_head;  // heads first_head .. last_head - 1 are done
 };
 
 // Gradients are added to dq, dk, dv (each may be null) and drelative [bucket][head] (may be null).

@@ -71,7 +71,7 @@ Row attend(const Attention& p, int lane, int head, int i) {
 template <typename F>
 void each_query(const Attention& p, F f) {
     for (int lane = 0; lane < p.lanes; ++lane)
-        for (int head = 0; head < p.heads; ++head)
+        for (int head = p.first_head; head < p.last_head; ++head)
             for (int i = 0; i < p.queries; ++i) f(lane, head, i);
 }
 

@@ -42,10 +42,11 @@ struct Pass {
     float* weight_gradient(int param) const { return gradients + plan.params[size_t(param)].gradient; }
 };
 
-// Blocks first .. last - 1 of the batch, done by a thread; of one block perhaps only groups from .. to - 1.
+// Blocks first .. last - 1 of the batch, done by a thread; of one block perhaps only pieces from .. to - 1 (groups, or
+// heads of keys).
 struct Blocks {
     int first, last, thread = 0;
-    int from = 0, to = -1;  // to < 0: all groups
+    int from = 0, to = -1;  // to < 0: all pieces
     int count() const { return last - first; }
 };
 
@@ -56,6 +57,7 @@ enum Reads : unsigned {
     kOutput = 2,
     kLate = 4,  // what is saved is first written by backward
     kByGroup = 8,  // no group meets another: forward and backward take a range of them
+    kByHead = 16,  // no head of keys meets another: likewise
 };
 
 struct Op {

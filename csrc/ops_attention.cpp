@@ -110,14 +110,14 @@ size_t sdpa_scratch(const Plan&, const Node& node, bool training, int lanes) {
     return attention_scratch(node.groups, lanes, training);
 }
 
-Attention attention_of(const Pass& pass, int node, int block, int thread) {
+Attention attention_of(const Pass& pass, int node, int block, Blocks blocks) {
     const Node& y = node_of(pass, node);
     const Node &q = node_of(pass, y.inputs[0]), &k = node_of(pass, y.inputs[1]);
     const std::vector<double>& n = y.numbers;
-    const int heads = int(n[0]);
+    const int heads = int(n[0]), kv_heads = int(n[1]), shared = heads / kv_heads;
     const size_t saved = sdpa_saved(pass.plan, y, true) * size_t(pass.lanes());
     return {
-        .queries = q.groups, .keys = k.groups, .heads = heads, .kv_heads = int(n[1]),
+        .queries = q.groups, .keys = k.groups, .heads = heads, .kv_heads = kv_heads,
         .dim = q.width / heads, .value_dim = y.width / heads, .lanes = pass.lanes(), .causal = n[2] != 0,
         .window = int(n[3]), .globals = int(n[4]), .stride = int(n[5]), .scale = float(n[6]), .softcap = float(n[7]),
         .q = pass.value(y.inputs[0], block), .k = pass.value(y.inputs[1], block),
@@ -127,28 +127,40 @@ Attention attention_of(const Pass& pass, int node, int block, int thread) {
         .relative_stride = y.params.empty() ? 0 : pass.plan.params[size_t(y.params[0])].stride,
         .buckets = y.index.data(), .y = pass.value(node, block),
         .lse = pass.training() ? pass.saved(node) + size_t(block) * saved : nullptr,
-        .scratch = pass.scratch(thread),
+        .scratch = pass.scratch(blocks.thread), .first_head = blocks.to < 0 ? 0 : blocks.from * shared,
+        .last_head = blocks.to < 0 ? heads : blocks.to * shared,
     };
 }
 
 void sdpa_forward(const Pass& pass, int node, Blocks blocks) {
     for (int block = blocks.first; block < blocks.last; ++block)
-        pass.kernels.attention_forward(attention_of(pass, node, block, blocks.thread));
+        pass.kernels.attention_forward(attention_of(pass, node, block, blocks));
+}
+
+// Vectors first .. last - 1 of every row of `width` vectors.
+void clear_columns(float* x, int rows, int width, int lanes, int first, int last) {
+    if (last - first == width) return clear(x, size_t(rows) * size_t(width) * size_t(lanes));
+    for (int r = 0; r < rows; ++r)
+        clear(x + (ptrdiff_t(r) * width + first) * lanes, size_t(last - first) * size_t(lanes));
 }
 
 void sdpa_backward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
     for (int block = blocks.first; block < blocks.last; ++block) {
-        AttentionBackward back{attention_of(pass, node, block, blocks.thread), pass.gradient(node, block),
-                               pass.gradient(y.inputs[0], block), pass.gradient(y.inputs[1], block),
-                               pass.gradient(y.inputs[2], block), nullptr};
+        const Attention p = attention_of(pass, node, block, blocks);
+        AttentionBackward back{p, pass.gradient(node, block), pass.gradient(y.inputs[0], block),
+                               pass.gradient(y.inputs[1], block), pass.gradient(y.inputs[2], block), nullptr};
         float* const gradients[] = {back.dq, back.dk, back.dv};
-        for (size_t j = 0; j < 3; ++j)
-            if (gradients[j] && !accumulates(pass, node, j)) clear(gradients[j], pass.slab(y.inputs[j]));
+        for (size_t j = 0; j < 3; ++j) {
+            const Node& x = node_of(pass, y.inputs[j]);
+            if (gradients[j] && !accumulates(pass, node, j))
+                clear_columns(gradients[j], x.groups, x.width, p.lanes, p.first_head * x.width / p.heads,
+                              p.last_head * x.width / p.heads);
+        }
         if (!y.params.empty()) {
             const size_t sums = size_t(y.numbers[0]) * size_t(y.groups) * size_t(pass.lanes());
             back.drelative = back.forward.lse + sums;
-            clear(back.drelative, size_t(y.numbers[8] * y.numbers[0]) * size_t(pass.lanes()));
+            clear_columns(back.drelative, int(y.numbers[8]), p.heads, p.lanes, p.first_head, p.last_head);
         }
         pass.kernels.attention_backward(back);
     }
@@ -175,7 +187,7 @@ constexpr Op kAll[] = {
     {"position", false, saves_nothing, position_forward, position_backward, position_gradients, kNothing,
      position_prepare},
     {"rope", false, saves_nothing, rope_forward, rope_backward, nullptr, kByGroup, rope_prepare},
-    {"sdpa", false, sdpa_saved, sdpa_forward, sdpa_backward, sdpa_gradients, kInputs | kOutput, sdpa_prepare,
+    {"sdpa", false, sdpa_saved, sdpa_forward, sdpa_backward, sdpa_gradients, kInputs | kOutput | kByHead, sdpa_prepare,
      sdpa_scratch},
 };
 constexpr auto kRows = of_this_build(kAll);

@@ -28,10 +28,11 @@ void visit_run(const Pass& pass, int begin, int end, bool backward, Blocks block
             if (const int i = backward ? begin + end - 1 - k : k; runs(pass, i, backward)) visit(i, part);
     };
     const int groups = pass.plan.nodes[size_t(begin)].groups, chunk = chunk_of(pass, begin, end);
-    if (end - begin < 2 || groups <= chunk) return all(blocks);
+    const int first = blocks.to < 0 ? 0 : blocks.from, last = blocks.to < 0 ? groups : blocks.to;
+    if (end - begin < 2 || last - first <= chunk) return all(blocks);
     for (int block = blocks.first; block < blocks.last; ++block)
-        for (int from = 0; from < groups; from += chunk)
-            all({block, block + 1, blocks.thread, from, std::min(from + chunk, groups)});
+        for (int from = first; from < last; from += chunk)
+            all({block, block + 1, blocks.thread, from, std::min(from + chunk, last)});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Runs the phases of a schedule over one batch.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops.h"
@@ -18,6 +19,22 @@ double penalties(const Pass& pass);
 // Parameters that follow statistics of the batch instead of a gradient take a step.
 void learn(const Pass& pass, float* weights);
 
+// visit(blocks) for a thread's share of the batch: whole blocks where they come out even, else pieces of them.
+template <typename Visit>
+void each_share(const Pass& pass, int threads, int pieces, Part part, const Visit& visit) {
+    if (pieces == 1 || pass.blocks() % threads == 0) {
+        const auto [begin, end] = part.of(pass.blocks());
+        if (begin < end) visit({begin, end, part.index});
+        return;
+    }
+    const auto [begin, end] = part.of(pass.blocks() * pieces);
+    for (int at = begin; at < end;) {
+        const int block = at / pieces, from = at % pieces, to = std::min(pieces, from + end - at);
+        visit({block, block + 1, part.index, from, to});
+        at += to - from;
+    }
+}
+
 // Forward, losses, backward and gradients. `gather(blocks)` fills inputs and targets, `losses(blocks)` does the
 // losses, `total()` gives the loss (with penalties) once they are known; the pass ends there when it is not finite.
 template <typename Gather, typename Losses, typename Total>
@@ -30,15 +47,14 @@ double run_batch(Pool& pool, const Pass& pass, const Schedule& schedule, const G
                 for (const Action& action : phase.actions) share(pass, action, part);
                 return;
             }
-            const auto [begin, end] = part.of(pass.blocks());
-            if (begin == end) return;
-            const Blocks blocks{begin, end, part.index};
-            for (const Action& action : phase.actions) {
-                if (action.act == Act::gather) gather(blocks);
-                if (action.act == Act::forward) forward_nodes(pass, action.first, action.last, blocks);
-                if (action.act == Act::losses) losses(blocks);
-                if (action.act == Act::backward) backward_nodes(pass, action.first, action.last, blocks);
-            }
+            each_share(pass, pool.threads(), phase.pieces, part, [&](Blocks blocks) {
+                for (const Action& action : phase.actions) {
+                    if (action.act == Act::gather) gather(blocks);
+                    if (action.act == Act::forward) forward_nodes(pass, action.first, action.last, blocks);
+                    if (action.act == Act::losses) losses(blocks);
+                    if (action.act == Act::backward) backward_nodes(pass, action.first, action.last, blocks);
+                }
+            });
         });
         if (!phase.ends_forward) continue;
         loss = total();

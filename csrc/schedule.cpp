@@ -19,6 +19,23 @@ size_t floats_per_row(const Plan& plan, const Flow& flow) {
     return floats;
 }
 
+// Groups or heads of keys of every node of the phase, 1 when they are not the same for all.
+int pieces_of(const Plan& plan, const Phase& phase) {
+    int pieces = 0;
+    for (const Action& action : phase.actions) {
+        if (action.act != Act::forward && action.act != Act::backward) return 1;
+        for (int i = action.first; i < action.last; ++i) {
+            const Node& node = plan.nodes[size_t(i)];
+            if (node.op->alias) continue;
+            const unsigned reads = node.op->reads;
+            const int own = reads & kByGroup ? node.groups : reads & kByHead ? int(node.numbers[1]) : 1;
+            if (pieces && own != pieces) return 1;
+            pieces = own;
+        }
+    }
+    return std::max(pieces, 1);
+}
+
 }  // namespace
 
 Schedule::Schedule(const Plan& plan, const Flow& flow, bool checkpoint) {
@@ -26,15 +43,19 @@ Schedule::Schedule(const Plan& plan, const Flow& flow, bool checkpoint) {
     fine_ = checkpoint || floats_per_row(plan, flow) > kLarge;
     const std::vector<int> borders = checkpoint ? checkpoint_borders(plan, flow) : std::vector<int>{0, n};
     add(true, {Act::gather, 0, n});
+    closed_ = fine_;
     for (size_t s = 0; s + 1 < borders.size(); ++s) forward(plan, flow, borders[s], borders[s + 1]);
     add(true, {Act::losses, 0, n});
+    closed_ = fine_;
     for (size_t s = borders.size() - 1; s-- > 0;) {
         if (s + 2 < borders.size()) forward(plan, flow, borders[s], borders[s + 1]);
         backward(plan, flow, borders[s], borders[s + 1]);
     }
     if (!fine_) add(false, {Act::gradients, 0, n});
-    for (Phase& phase : phases)
+    for (Phase& phase : phases) {
         for (const Action& action : phase.actions) phase.ends_forward |= action.act == Act::losses;
+        phase.pieces = pieces_of(plan, phase);
+    }
 }
 
 // Joins the open phase of this kind, or opens one.

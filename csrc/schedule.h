@@ -23,6 +23,7 @@ struct Phase {
     bool by_blocks;
     std::vector<Action> actions;
     bool ends_forward = false;  // the losses are known after it
+    int pieces = 1;             // of a block, that threads may share: no piece meets another
 };
 
 struct Schedule {

@@ -133,7 +133,7 @@ static void attention_queries(const Attention& p, int head, int first) {
 }
 
 static void attention_forward(const Attention& p) {
-    for (int head = 0; head < p.heads; ++head)
+    for (int head = p.first_head; head < p.last_head; ++head)
         for (int i = 0; i < p.queries; i += kQueries) attention_queries(p, head, i);
 }
 
@@ -200,7 +200,7 @@ static void attention_backward(const AttentionBackward& b) {
     const Attention& p = b.forward;
     const int lanes = p.lanes;
     float* delta = p.scratch + ptrdiff_t(2) * kQueries * kKeys * lanes;  // sum of y * dy of each query
-    for (int head = 0; head < p.heads; ++head) {
+    for (int head = p.first_head; head < p.last_head; ++head) {
         for (int i = 0; i < p.queries; ++i)
             for (int lane = 0; lane < lanes; lane += W) {
                 const float* y = head_of(p.y, p.heads, head, p.value_dim, lanes, i).at + lane;

@@ -111,10 +111,14 @@ static void rmsnorm_backward(Groups s, const float* x, const float* gain, const 
     });
 }
 
-// The 16 stripes of feature f: row r goes into stripe r % 16, group after group.
+// Features that go side by side: their accumulators stay in registers.
+constexpr int kSums = W * W / kStripes;
+
+// The 16 stripes of features f .. f + count - 1: row r goes into stripe r % 16, group after group.
 template <bool scaled, bool centred>
-static ALEXANDRA_INLINE void feature_stripes(const RowSums& p, int f, V (&s)[kStripes / W]) {
-    for (int v = 0; v < kStripes / W; ++v) s[v] = V{};
+static ALEXANDRA_INLINE void feature_stripes(const RowSums& p, int f, int count, V (&s)[kSums][kStripes / W]) {
+    for (int j = 0; j < kSums; ++j)
+        for (int v = 0; v < kStripes / W; ++v) s[j][v] = V{};
     for (int g = 0; g < p.groups; ++g)
         for (int block = 0; block < p.blocks; ++block) {
             const ptrdiff_t at = block * p.block_stride + ptrdiff_t(g * p.width + f) * p.lanes;
@@ -122,12 +126,19 @@ static ALEXANDRA_INLINE void feature_stripes(const RowSums& p, int f, V (&s)[kSt
             for (int lane = 0; lane < p.lanes; lane += kStripes)
                 for (int v = 0; v < kStripes / W; ++v) {
                     const int i = lane + v * W;
-                    if constexpr (scaled) {
-                        const V x = load(p.x + at + i) - (centred ? load(p.mean + saved + i) : V{});
-                        s[v] = fma(load(p.dy + at + i), x * load(p.scale + saved + i), s[v]);
-                    } else {
-                        s[v] += load(p.dy + at + i);
-                    }
+                    const V mean = centred ? load(p.mean + saved + i) : V{};
+                    const V scale = scaled ? load(p.scale + saved + i) : V{};
+                    auto add = [&](int j) ALEXANDRA_INLINE_LAMBDA {
+                        const ptrdiff_t own = at + ptrdiff_t(j) * p.lanes + i;
+                        if constexpr (scaled)
+                            s[j][v] = fma(load(p.dy + own), (load(p.x + own) - mean) * scale, s[j][v]);
+                        else
+                            s[j][v] += load(p.dy + own);
+                    };
+                    if (count == kSums)
+                        unroll<kSums>([&](auto j) ALEXANDRA_INLINE_LAMBDA { add(j); });
+                    else
+                        for (int j = 0; j < count; ++j) add(j);
                 }
         }
 }
@@ -136,13 +147,16 @@ static ALEXANDRA_INLINE void feature_stripes(const RowSums& p, int f, V (&s)[kSt
 template <bool scaled, bool centred>
 static void row_sums_of(const RowSums& p) {
     for (int first = p.first; first < p.last; first += W) {
-        V t[W];
-        for (int j = 0; j < W; ++j) {
-            V s[kStripes / W] = {};
-            if (first + j < p.last) feature_stripes<scaled, centred>(p, first + j, s);
-            for (int half = kStripes / W / 2; half; half /= 2)
-                for (int v = 0; v < half; ++v) s[v] += s[v + half];
-            t[j] = s[0];
+        V t[W] = {};
+        for (int j = 0; j < W && first + j < p.last; j += kSums) {
+            V s[kSums][kStripes / W];
+            const int left = p.last - first - j, count = left < kSums ? left : kSums;
+            feature_stripes<scaled, centred>(p, first + j, count, s);
+            for (int i = 0; i < count; ++i) {
+                for (int half = kStripes / W / 2; half; half /= 2)
+                    for (int v = 0; v < half; ++v) s[i][v] += s[i][v + half];
+                t[j + i] = s[i][0];
+            }
         }
         transpose(t);
         for (int half = W / 2; half; half /= 2)
