@@ -6,7 +6,6 @@ Files: graph.json, weights and manifest, training.safetensors, specialist.json w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,22 +16,18 @@ from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
 from alexandra.curriculum.checks import check_value
 from alexandra.errors import StorageError
-from alexandra.ir.check import graph_from_dict
-from alexandra.ir.cost import parameters
-from alexandra.ir.graph import Graph
-from alexandra.ir.weights import WeightSet
 from alexandra.maths import DomainError, key, parse, rational
-from alexandra.storage import json_bytes, read_tensors, tensors_bytes
+from alexandra.storage import read_tensors, tensors_bytes
 from alexandra.tables import Table
 from alexandra.train.curriculum_code import DigitCoder, inputs_of
-from alexandra.train.specialist import BLOCK_ROWS, fingerprints, latency_p95
+from alexandra.train.specialist import BLOCK_ROWS, TRAINING, OfGraph, fingerprints, latency_p95, read_files
 
 KIND = "curriculum"
 SCHEMA = 1
 
 
 @dataclass
-class CurriculumSpecialist:
+class CurriculumSpecialist(OfGraph):
     """One answering model.
 
     facts      free-form notes that travel with it (task text, data hash, seed)
@@ -49,14 +44,6 @@ class CurriculumSpecialist:
     def classes(self) -> tuple[str, ...]:
         """None: answers are numbers."""
         return ()
-
-    @property
-    def graph(self) -> Graph:
-        return self.model.graph
-
-    @property
-    def num_parameters(self) -> int:
-        return parameters(self.graph)
 
     def keys(self, table: Table) -> np.ndarray:
         """The canonical key of every question."""
@@ -90,31 +77,16 @@ class CurriculumSpecialist:
 
     def to_blobs(self) -> dict[str, bytes]:
         """The artifact's files; equal specialists give equal bytes."""
-        facts = self.facts
-        files = self.model.weights.files(self.graph, seed=facts.get("seed"), data_hash=facts.get("data_hash", ""))
-        body = {
-            "schema": SCHEMA,
-            "kind": KIND,
-            "name": self.name,
-            "encoder": self.encoder.to_dict(),
-            "facts": dict(facts),
-        }
-        return {
-            **files,
-            "training.safetensors": tensors_bytes({"fingerprints": self.training}),
-            "graph.json": json_bytes(self.graph.to_dict()),
-            "specialist.json": json_bytes(body),
-        }
+        body = {"schema": SCHEMA, "kind": KIND, "encoder": self.encoder.to_dict()}
+        return {**self.files(body), TRAINING: tensors_bytes({"fingerprints": self.training})}
 
     @classmethod
     def from_blobs(cls, blobs: Mapping[str, bytes], *, backend: str = "auto", threads: int = 1) -> CurriculumSpecialist:
         """The inverse of `to_blobs`; WeightsError or StorageError when the files do not belong together."""
         try:
-            graph = graph_from_dict(json.loads(blobs["graph.json"]))
-            body = json.loads(blobs["specialist.json"])
-            weights = WeightSet.from_files(blobs, graph)
+            graph, weights, body = read_files(blobs)
             coder = DigitCoder.from_dict(body["encoder"])
-            training = read_tensors(blobs["training.safetensors"], "training.safetensors")[0]["fingerprints"]
+            training = read_tensors(blobs[TRAINING], TRAINING)[0]["fingerprints"]
         except KeyError as error:
             raise StorageError(f"the artifact has no {error.args[0]!r}") from error
         return cls(body["name"], coder, bind(graph, backend, weights=weights, threads=threads), body["facts"], training)

@@ -6,11 +6,10 @@ blobs of an artifact. Evaluation, serving and the estimators all predict through
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,14 +22,43 @@ from alexandra.ir.check import graph_from_dict
 from alexandra.ir.cost import parameters
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
-from alexandra.storage import json_bytes, read_tensors, tensors_bytes
+from alexandra.storage import json_bytes, parse_json, read_tensors, tensors_bytes
 from alexandra.tables import Table, row_keys
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS, TRAINING = 4096, "training.safetensors"
+
+
+class OfGraph(Protocol):
+    """What answers with a Graph: its size, and the files of the network in an artifact."""
+
+    name: str
+    model: Model
+    facts: Mapping[str, Any]
+
+    @property
+    def graph(self) -> Graph:
+        return self.model.graph
+
+    @property
+    def num_parameters(self) -> int:
+        return parameters(self.graph)
+
+    def files(self, body: Mapping[str, Any]) -> dict[str, bytes]:
+        """Weights and manifest, graph.json, and specialist.json: `body` with the name and the facts."""
+        facts = self.facts
+        weights = self.model.weights.files(self.graph, seed=facts.get("seed"), data_hash=facts.get("data_hash", ""))
+        body = {**body, "name": self.name, "facts": dict(facts)}
+        return {**weights, "graph.json": json_bytes(self.graph.to_dict()), "specialist.json": json_bytes(body)}
+
+
+def read_files(blobs: Mapping[str, bytes]) -> tuple[Graph, WeightSet, dict[str, Any]]:
+    """Network, weights and the body of `OfGraph.files`. KeyError names a missing file; StorageError, WeightsError."""
+    graph = graph_from_dict(parse_json(blobs["graph.json"], "graph.json"))
+    return graph, WeightSet.from_files(blobs, graph), parse_json(blobs["specialist.json"], "specialist.json")
 
 
 @dataclass
-class Specialist:
+class Specialist(OfGraph):
     """One answering model.
 
     facts      free-form notes that travel with it (task text, data hash, seed)
@@ -51,14 +79,6 @@ class Specialist:
     def learnt_from(self, keys: np.ndarray) -> np.ndarray:
         """For each content key whether the model was trained on such a row."""
         return np.isin(fingerprints(keys), self.training)
-
-    @property
-    def graph(self) -> Graph:
-        return self.model.graph
-
-    @property
-    def num_parameters(self) -> int:
-        return parameters(self.graph)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -86,32 +106,16 @@ class Specialist:
 
     def to_blobs(self) -> dict[str, bytes]:
         """The artifact's files; equal specialists give equal bytes."""
-        facts = self.facts
-        files = self.model.weights.files(self.graph, seed=facts.get("seed"), data_hash=facts.get("data_hash", ""))
-        return {
-            **files,
-            "training.safetensors": tensors_bytes({"fingerprints": self.training}),
-            "graph.json": json_bytes(self.graph.to_dict()),
-            "specialist.json": json_bytes(
-                {
-                    "schema": 1,
-                    "name": self.name,
-                    "encoder": self.encoder.to_dict(),
-                    "target": self.target.to_dict(),
-                    "facts": dict(self.facts),
-                }
-            ),
-        }
+        body = {"schema": 1, "encoder": self.encoder.to_dict(), "target": self.target.to_dict()}
+        return {**self.files(body), TRAINING: tensors_bytes({"fingerprints": self.training})}
 
     @classmethod
     def from_blobs(cls, blobs: Mapping[str, bytes], *, backend: str = "auto", threads: int = 1) -> Specialist:
         """The inverse of `to_blobs`; WeightsError or StorageError when the files do not belong together."""
         try:
-            graph = graph_from_dict(json.loads(blobs["graph.json"]))
-            body = json.loads(blobs["specialist.json"])
-            weights = WeightSet.from_files(blobs, graph)
+            graph, weights, body = read_files(blobs)
             encoder, target = Encoder.from_dict(body["encoder"]), TargetEncoder.from_dict(body["target"])
-            training = read_tensors(blobs["training.safetensors"], "training.safetensors")[0]["fingerprints"]
+            training = read_tensors(blobs[TRAINING], TRAINING)[0]["fingerprints"]
         except KeyError as error:
             raise StorageError(f"the artifact has no {error.args[0]!r}") from error
         model = bind(graph, backend, weights=weights, threads=threads)

@@ -17,25 +17,21 @@ from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
 from alexandra.data.tokens.tokenizer import Encoder
 from alexandra.errors import DataError, StorageError
-from alexandra.ir.check import graph_from_dict
-from alexandra.ir.cost import parameters
-from alexandra.ir.graph import Graph
-from alexandra.ir.weights import WeightSet
 from alexandra.metrics import metric
 from alexandra.records import Outcomes, Scorecard
 from alexandra.registry.artifact import ModelVersion
 from alexandra.registry.store import Registry
 from alexandra.statistics import interval
-from alexandra.storage import content_hash, json_bytes, parse_json
+from alexandra.storage import content_hash
 from alexandra.tables import Table
-from alexandra.train.specialist import latency_p95
+from alexandra.train.specialist import OfGraph, latency_p95, read_files
 
 KIND, SCHEMA, COLUMN = "text", 1, "text"
 METRICS = ("accuracy", "log_loss")
 
 
 @dataclass
-class TextSpecialist:
+class TextSpecialist(OfGraph):
     """One answering model.
 
     tokenizer   its tokenizer.json;  end: the token between documents
@@ -58,14 +54,6 @@ class TextSpecialist:
     def classes(self) -> tuple[str, ...]:
         """None: answers are texts."""
         return ()
-
-    @property
-    def graph(self) -> Graph:
-        return self.model.graph
-
-    @property
-    def num_parameters(self) -> int:
-        return parameters(self.graph)
 
     def keys(self, table: Table) -> np.ndarray:
         """The content hash of every question."""
@@ -113,27 +101,16 @@ class TextSpecialist:
 
     def to_blobs(self) -> dict[str, bytes]:
         """The artifact's files; equal specialists give equal bytes."""
-        facts = self.facts
-        files = self.model.weights.files(self.graph, seed=facts.get("seed"), data_hash=facts.get("data_hash", ""))
-        body = {
-            "schema": SCHEMA,
-            "kind": KIND,
-            "name": self.name,
-            "end": self.end,
-            "context": self.context,
-            "max_tokens": self.max_tokens,
-            "facts": dict(facts),
-        }
-        graph = json_bytes(self.graph.to_dict())
-        return {**files, "graph.json": graph, "tokenizer.json": self.tokenizer, "specialist.json": json_bytes(body)}
+        limits = {"end": self.end, "context": self.context, "max_tokens": self.max_tokens}
+        body = {"schema": SCHEMA, "kind": KIND, **limits}
+        return {**self.files(body), "tokenizer.json": self.tokenizer}
 
     @classmethod
     def from_blobs(cls, blobs: Mapping[str, bytes], *, backend: str = "auto", threads: int = 1) -> TextSpecialist:
         """The inverse of `to_blobs`; WeightsError or StorageError when the files do not belong together."""
         try:
-            graph = graph_from_dict(parse_json(blobs["graph.json"], "graph.json"))
-            body = parse_json(blobs["specialist.json"], "specialist.json")
-            model = bind(graph, backend, weights=WeightSet.from_files(blobs, graph), threads=threads)
+            graph, weights, body = read_files(blobs)
+            model = bind(graph, backend, weights=weights, threads=threads)
             rest = (body["end"], model, body["context"], body["facts"], body["max_tokens"])
             return cls(body["name"], blobs["tokenizer.json"], *rest)
         except KeyError as error:
