@@ -48,12 +48,23 @@ def test_a_policy_gradient_run_names_its_engines_and_counts_its_rows() -> None:
 
 
 def test_memory_is_the_cost_models_and_falls_with_the_micro_batch() -> None:
-    whole = launch_plan(built("sft", train={"batch": 16}))
-    cut = launch_plan(built("sft", train={"batch": 16, "micro": 2}))
+    other = {"backend": "reference"}
+    whole = launch_plan(built("sft", train={"batch": 16}, model=other))
+    cut = launch_plan(built("sft", train={"batch": 16, "micro": 2}, model=other))
     assert whole.rollouts == "" and not any("rollouts" in line for line in whole.lines())
     assert whole.memory_bytes["weights"] == cut.memory_bytes["weights"] >= 4 * whole.parameters
     assert whole.memory_bytes["activations"] == 8 * cut.memory_bytes["activations"]
     assert sum(size for name, size in whole.memory_bytes.items() if name != "total") == whole.memory_bytes["total"]
+
+
+@pytest.mark.skipif(BACKEND != "native", reason="the engine plans its memory")
+@pytest.mark.parametrize("train", [{"batch": 16}, {"batch": 16, "micro": 2}, {"optimizer": "sgd"}], ids=str)
+def test_memory_of_the_engine_is_what_a_step_takes(train: dict[str, Any]) -> None:
+    one = built("sft", train=train)
+    plan = launch_plan(one)
+    one.stage.step(0)
+    assert plan.memory_bytes == {**one.model.memory, "total": sum(one.model.memory.values())}
+    assert plan.micro == train.get("micro", plan.rows)
 
 
 def test_a_run_tells_its_plan_before_the_first_step() -> None:

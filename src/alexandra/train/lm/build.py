@@ -306,7 +306,7 @@ class _Builder:
         checks = tuple(judge_of(one) for one in (*self.given.checks, *map(self._judge, reward.check)))
         reference = self._policy() if wants_reference else None
         engine, check = engine_of(policy), Mix(checks) if checks else None
-        return Actor(policy, self.tokenizer, engine.sample, mix, reference, engine.exact, check)
+        return Actor(policy, self.tokenizer, engine.sample, mix, reference, engine.exact, check, engine.words)
 
     def _judge(self, name: str) -> Judge:
         """The judge of "file.py:function", with the recipe's deadline."""

@@ -91,7 +91,7 @@ class FedRun:
             return run
         moments = self._moments()  # copies of them all: only where another run takes over
         if run is None:
-            run = self.model.start(self._program(shape[0]), inputs, targets)
+            run = self.model.start(self.program(shape[0]), inputs, targets)
         else:
             self.model.feed(run, inputs, targets)
         if moments:
@@ -102,7 +102,8 @@ class FedRun:
             del self._runs[next(iter(self._runs))]
         return run
 
-    def _program(self, rows: int) -> Program:
+    def program(self, rows: int) -> Program:
+        """What the backend is asked for on a batch of `rows`."""
         options = self.optimization
         micro = 1 if options.fixed_order else min(options.micro_rows or rows, rows)
         return Program(

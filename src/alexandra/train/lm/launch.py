@@ -1,8 +1,9 @@
 """What a run is about to do, before its first step: who trains and samples, what it takes, how fast it may go.
 
-Memory is the cost model's (ir/cost.py; of a transformers model its weights, gradients and moments). Tokens per second
-are those of a measured forward over a few rows of the run's length, and a third of it for training, whose backward
-costs about two forwards.
+Memory is what the native engine plans for an update (backends/native_memory.py); on other backends the cost model's
+upper bound (ir/cost.py), of a transformers model its weights, gradients and moments. Tokens per second are those of a
+measured forward over a few rows of the run's length, and a third of it for training, whose backward costs about two
+forwards.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import numpy as np
 
 from alexandra.backends.base import Model
 from alexandra.backends.foreign import Foreign
+from alexandra.errors import BackendError
 from alexandra.ir import cost
 from alexandra.ir.check import bind_sizes, infer
+from alexandra.objectives.spec import SGD, Program
 from alexandra.train.lm.average import Averaged
 from alexandra.train.lm.build import Built
-from alexandra.train.lm.engines import engine_of
 from alexandra.train.lm.policy import ends_of
+from alexandra.train.lm.recipe import Recipe
+from alexandra.train.stages import Stage
 
 SAMPLED = ("grpo", "ppo")
 MEASURED_TOKENS = 4096  # of the forward that is timed, at most
@@ -66,54 +70,62 @@ def launch_plan(built: Built) -> LaunchPlan:
     recipe, model = built.recipe, built.model
     stage = built.stage.stage if isinstance(built.stage, Averaged) else built.stage
     length = int(getattr(getattr(stage, "settings", None), "length", 0)) or 1
-    rows = _rows(built)
-    micro = min(recipe.train.micro or rows, rows)
+    rows = _rows(recipe)
+    update_rows = rows // recipe.rollout.minibatches if recipe.stage in SAMPLED else rows
+    program = built.updates["grad_norm"].program(update_rows)
+    micro = program.batch_size
     if isinstance(model, Foreign):
         parameters = sum(p.numel() for p in model.inside.module.parameters())
         trained, words = model.num_parameters, model.words
         device = str(model.inside.device)
         update = f"PyTorch on {device}" + (", LoRA adapters by PEFT" if model.inside.is_adapted else "")
-        memory = _foreign_memory(model, recipe.train.optimizer == "sgd")
+        memory = _foreign_memory(model, isinstance(program.optimizer, SGD))
     else:
         parameters = trained = cost.parameters(model.graph)
         words = f"network {model.graph.name!r}"
         update = f"{_BACKENDS.get(model.backend, model.backend)}, {recipe.model.threads} thread"
         update += "s" if recipe.model.threads > 1 else ""
-        memory = _memory(model, micro, length, built)
+        memory = _memory(model, program, update_rows, length, recipe.model.threads)
     if recipe.stage in SAMPLED:
         update += "; on-policy steps are one weighted cross-entropy"
     shape = rows, length, micro
     speed = _forward_speed(model, micro, length)
-    return LaunchPlan(recipe.stage, words, update, _rollouts(built), parameters, trained, *shape, memory, speed)
+    return LaunchPlan(recipe.stage, words, update, _rollouts(stage, recipe), parameters, trained, *shape, memory, speed)
 
 
 _BACKENDS = {"native": "native engine", "torch": "PyTorch", "reference": "reference backend (slow)"}
 
 
-def _rollouts(built: Built) -> str:
+def _rollouts(stage: Stage, recipe: Recipe) -> str:
     """Who samples the answers of this stage; "" where none are sampled."""
-    stage = built.stage.stage if isinstance(built.stage, Averaged) else built.stage
-    actor = getattr(stage, "actor", None)
+    actor, ahead = getattr(stage, "actor", None), recipe.rollout.staleness
     if actor is None:
         return ""
-    ahead = built.recipe.rollout.staleness
-    return engine_of(actor.policy).words + (f", up to {ahead} updates ahead" if ahead else "")
+    return str(actor.words) + (f", up to {ahead} updates ahead" if ahead else "")
 
 
-def _rows(built: Built) -> int:
-    recipe = built.recipe
+def _rows(recipe: Recipe) -> int:
     if recipe.stage in SAMPLED:
         return recipe.rollout.prompts * recipe.rollout.group
     return recipe.train.batch * (2 if recipe.stage in ("dpo", "orpo", "kto", "reward") else 1)
 
 
-def _memory(model: Model, rows: int, length: int, built: Built) -> dict[str, int]:
+def _memory(model: Model, program: Program, rows: int, length: int, threads: int) -> dict[str, int]:
     types = infer(model.graph)
     axes = {dim for node in model.graph.inputs for dim in types[node.name].shape if isinstance(dim, str)}
     graph = bind_sizes(model.graph, dict.fromkeys(axes, length)) if axes else model.graph
-    moments = 1 if built.recipe.train.optimizer == "sgd" else 2
-    backend = model.backend if model.backend in cost.BYTES_PER_VALUE else "native"
-    return cost.memory(graph, backend, rows, training=True, moments=moments)
+    if model.backend == "native":
+        from alexandra.backends.native_memory import planned_memory  # the engine is there: it runs the model
+
+        try:
+            tiers = planned_memory(graph, program, rows, threads=threads)
+        except BackendError:  # too long to plan: the upper bound is for any length
+            pass
+        else:
+            del tiers["inference"]
+            return {**tiers, "total": sum(tiers.values())}
+    moments = 1 if isinstance(program.optimizer, SGD) else 2
+    return cost.memory(graph, model.backend, program.batch_size, training=True, moments=moments)
 
 
 def _foreign_memory(model: Foreign, is_sgd: bool) -> dict[str, int]:

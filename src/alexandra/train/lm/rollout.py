@@ -40,7 +40,7 @@ class Actor:
     """Who answers and who judges: a policy, its text, its sampler, its rewards, and maybe what it may not leave far.
 
     `exact`: the sampler's log-probabilities are the policy's own to rounding, so nobody computes them again.
-    `check` judges held-out answers only: what it says never trains anything.
+    `check` judges held-out answers only: what it says never trains anything. `words` say what runs the sampler.
     """
 
     policy: Policy
@@ -50,6 +50,7 @@ class Actor:
     reference: Policy | None = None
     exact: bool = False
     check: Mix | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)
