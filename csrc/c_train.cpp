@@ -32,7 +32,7 @@ void one_of(const char* what, int value, int count) {
 void check(const alexandra_program& p) {
     one_of("objective", p.objective, 2);
     one_of("optimizer", p.optimizer, 3);
-    one_of("decay", p.decay, 3);
+    one_of("decay", p.decay, 5);
     within("label_smoothing", p.label_smoothing, 0, true);
     within("lr", p.lr, 0, false);
     within("beta1", p.beta1, 0, true);

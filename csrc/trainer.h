@@ -18,7 +18,7 @@
 namespace alexandra {
 
 enum class Optimizer { sgd, adam, adamw };
-enum class Decay { constant, cosine, step };
+enum class Decay { constant, cosine, step, linear, wsd };
 
 // objectives/spec.Program, in numbers.
 struct Program {

@@ -15,6 +15,11 @@ double Program::schedule(int64_t step) const {
         const double u = std::min(1.0, double(after) / double(std::max<int64_t>(1, total_steps - warmup_steps)));
         return final_factor + (1.0 - final_factor) * (1.0 + std::cos(3.14159265358979323846 * u)) / 2.0;
     }
+    if (decay == Decay::linear || decay == Decay::wsd) {
+        const int64_t length = decay == Decay::wsd ? every : total_steps - warmup_steps;
+        const double u = double(step - (total_steps - length)) / double(std::max<int64_t>(1, length));
+        return 1.0 - (1.0 - final_factor) * std::min(1.0, std::max(0.0, u));
+    }
     if (decay == Decay::step) return std::pow(decay_factor, double(after / every));
     return 1.0;
 }

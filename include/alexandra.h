@@ -66,7 +66,10 @@ typedef struct alexandra_sizes {
 
 typedef enum alexandra_objective { ALEXANDRA_CROSS_ENTROPY = 0, ALEXANDRA_MSE = 1 } alexandra_objective;
 typedef enum alexandra_optimizer { ALEXANDRA_SGD = 0, ALEXANDRA_ADAM = 1, ALEXANDRA_ADAMW = 2 } alexandra_optimizer;
-typedef enum alexandra_decay { ALEXANDRA_CONSTANT = 0, ALEXANDRA_COSINE = 1, ALEXANDRA_STEP = 2 } alexandra_decay;
+typedef enum alexandra_decay {
+    ALEXANDRA_CONSTANT = 0, ALEXANDRA_COSINE = 1, ALEXANDRA_STEP = 2, ALEXANDRA_LINEAR = 3,
+    ALEXANDRA_WSD = 4 /* warm-up, full rate, linear over the last `every` steps */
+} alexandra_decay;
 
 /* Everything that decides a run; alexandra_defaults fills it in. The same program, weights and rows give the same
  * bytes here, from Python, and for any number of threads. */

@@ -138,13 +138,23 @@ def test_schedules_have_the_shape_that_they_say(schedule: Schedule, wanted: list
 
 
 @pytest.mark.skipif(bool(available("native")), reason="the native engine is not built")
+@pytest.mark.parametrize("schedule", [Schedule("linear", 2, 10, 0.2), Schedule("wsd", 2, 10, 0.1, 4)])
+def test_the_engine_takes_the_steps_of_the_reference_under_a_falling_schedule(schedule: Schedule) -> None:
+    inputs, targets = rows()
+    models = [bind(network(), name, seed=1) for name in ("reference", "native")]
+    runs = [model.start(program(AdamW(lr=0.03), schedule), inputs, targets) for model in models]
+    losses = [model.run(run, 12) for model, run in zip(models, runs, strict=True)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4, atol=1e-6)
+    for name, array in models[0].weights.items():
+        np.testing.assert_allclose(models[1].weights[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.skipif(bool(available("native")), reason="the native engine is not built")
 def test_what_the_engine_has_not_is_refused_by_name() -> None:
     inputs, targets = rows()
     model = bind(network(), "native")
     with pytest.raises(BackendError, match="'native' has no optimiser Muon"):
         model.start(program(), inputs, targets)
-    with pytest.raises(BackendError, match="'native' has no schedule 'wsd'"):
-        model.start(program(SGD(), Schedule("wsd", 0, 10, every=2)), inputs, targets)
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -90,11 +90,17 @@ def test_every_op_answers_as_in_python(library: c.Library, tmp_path: Path, op: s
                 np.testing.assert_array_equal(actual, wanted, err_msg=graph.text())
 
 
+DECAYS = ("constant", "cosine", "step", "linear", "wsd")  # numbered as alexandra.h does
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear", "wsd"])
 @pytest.mark.parametrize("optimizer", [SGD(0.05, 0.9, 0.01), AdamW(0.01, l1=0.001)], ids=str)
-def test_training_is_pythons_run_byte_for_byte(library: c.Library, tmp_path: Path, optimizer: SGD | AdamW) -> None:
+def test_training_is_pythons_run_byte_for_byte(
+    library: c.Library, tmp_path: Path, optimizer: SGD | AdamW, decay: str
+) -> None:
     graph, (inputs, targets) = network(), data()
     path = initialise(graph, 5).save(tmp_path / "w.safetensors", graph)
-    schedule = Schedule("cosine", warmup_steps=3, total_steps=12, final=0.1)
+    schedule = Schedule(decay, warmup_steps=3, total_steps=12, final=0.1, every=4)
     run = Program(CrossEntropy(0.1), optimizer, schedule, 8, 0.5, 11, accumulate=2)
     python = NativeModel(graph, WeightSet.load(path))
     wanted = python.run(python.start(run, inputs, {"y": targets["y"], "z": targets["z"]}), 12)
@@ -102,7 +108,8 @@ def test_training_is_pythons_run_byte_for_byte(library: c.Library, tmp_path: Pat
     library.call("defaults", ctypes.byref(program))
     program.label_smoothing, program.seed, program.clip_norm = 0.1, 11, 0.5
     program.batch_size, program.accumulate = 8, 2
-    program.decay, program.warmup_steps, program.total_steps, program.final_factor = 1, 3, 12, 0.1
+    program.decay, program.warmup_steps, program.total_steps = DECAYS.index(decay), 3, 12
+    program.final_factor, program.every = 0.1, 4
     program.lr, program.weight_decay = optimizer.lr, optimizer.weight_decay
     if isinstance(optimizer, SGD):
         program.optimizer, program.momentum = 0, optimizer.momentum

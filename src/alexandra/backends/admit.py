@@ -278,12 +278,8 @@ def check_program(program: Program) -> None:
 def refuse_program(program: Program, backend: str) -> None:
     """BackendError for a program that only the backends in Python can run; `backend` cannot."""
     if isinstance(program.optimizer, Muon):
-        what = "optimiser Muon"
-    elif program.schedule.kind in ("linear", "wsd"):
-        what = f"schedule {program.schedule.kind!r}"
-    else:
-        return
-    raise BackendError(f"backend {backend!r} has no {what} yet", hint="bind with backend='torch', or 'reference'")
+        hint = "bind with backend='torch', or 'reference'"
+        raise BackendError(f"backend {backend!r} has no optimiser Muon yet", hint=hint)
 
 
 def check_validation(program: Program, given: object) -> None:

@@ -25,7 +25,7 @@ LossTuple = tuple[int, int, tuple[float, float, float], int, np.ndarray, np.ndar
 
 _CLASSES, _BITS, _VALUES, _TEACHER, _BIT_TEACHER, _GIVEN = range(6)
 _COUNT, _WEIGHTS, _CONSTANT = range(3)
-_DECAYS = {"constant": 0, "cosine": 1, "step": 2}
+_DECAYS = {"constant": 0, "cosine": 1, "step": 2, "linear": 3, "wsd": 4}
 
 
 def losses_of(targets: Arrays, objective: Objective, heads: Heads, index: Mapping[str, int]) -> list[LossTuple]:

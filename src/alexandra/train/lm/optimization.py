@@ -35,9 +35,7 @@ def updates_of(recipe: Recipe) -> int:
 
 
 def backend_of(recipe: Recipe) -> str:
-    """The backend that a recipe means: "auto" is one that has the recipe's optimiser and schedule."""
-    train = recipe.train
-    engine_lacks = train.optimizer == "muon" or train.schedule in ("linear", "wsd")
-    if recipe.model.backend != "auto" or not engine_lacks:
+    """The backend that a recipe means: "auto" is one that has the recipe's optimiser."""
+    if recipe.model.backend != "auto" or recipe.train.optimizer != "muon":
         return recipe.model.backend
     return "reference" if available("torch") else "torch"
