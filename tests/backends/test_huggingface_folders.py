@@ -17,7 +17,7 @@ import pytest
 from alexandra.backends import huggingface
 from alexandra.backends.huggingface_config import Config
 from alexandra.backends.huggingface_families import FAMILIES
-from alexandra.backends.huggingface_tensors import WEIGHTS, encoded, tensor_files, tensors_of
+from alexandra.backends.huggingface_tensors import HASHES, WEIGHTS, encoded, tensor_files, tensors_of
 from alexandra.backends.reference import ReferenceModel
 from alexandra.errors import AlexandraError, BackendError, NotFoundError, StorageError, WeightsError
 from alexandra.ir.graph import Graph
@@ -63,6 +63,12 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object], body: byte
 
 def with_config(path: Path, **values: object) -> None:
     (path / "config.json").write_text(json.dumps({**LLAMA, **values}))
+
+
+def without_hash(header: dict[str, Any], name: str) -> None:
+    hashes = json.loads(header["__metadata__"][HASHES])
+    del hashes[name]
+    header["__metadata__"][HASHES] = json.dumps(hashes)
 
 
 class Payload:
@@ -122,9 +128,17 @@ def hostile(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "a pickle", pickled
     yield "a config that is a list", lambda: (path / "config.json").write_text("[]")
     yield "a config that is deep", lambda: (path / "config.json").write_text("[" * 200_000)
+    yield "bytes behind the last tensor", lambda: (path / WEIGHTS).write_bytes(data + bytes(8))
+    yield "a file that nothing reads", lambda: (path / "README.md").write_bytes(b"\xff")
+    yield "another format", lambda: rewritten(path, lambda h: h["__metadata__"].update(format="np"))
+    yield "a note in the metadata", lambda: rewritten(path, lambda h: h["__metadata__"].update(note="\x00"))
+    yield "no hash of one", lambda: rewritten(path, lambda h: without_hash(h, names[0]))
+    for told in ("{", "[]", "{}", 3, json.dumps(dict.fromkeys(names, 1)), json.dumps(dict.fromkeys(names, "0" * 64))):
+        yield f"hashes {told!r:.9}", lambda t=told: rewritten(path, lambda h: h["__metadata__"].update({HASHES: t}))
     noise = random.Random(0)
-    for number in range(60):
-        at, value = noise.randrange(0, 8 + len(json.dumps(header))), noise.randrange(256)
+    end = 8 + int.from_bytes(data[:8], "little")
+    for number in range(80):  # half of them in the header, half in the values
+        at, value = noise.randrange(end) if number % 2 else noise.randrange(end, len(data)), noise.randrange(256)
         changed = bytes([*data[:at], value if data[at] != value else value ^ 1, *data[at + 1 :]])
         yield f"byte {number}", lambda changed=changed: (path / WEIGHTS).write_bytes(changed)
 
@@ -133,8 +147,8 @@ def test_hostile_folders_are_refused_in_words_and_cost_little(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     path = folder(tmp_path)
     fresh = {file.name: file.read_bytes() for file in path.iterdir()}
-    wanted = huggingface.load(path).weights
-    refused = harmless = 0
+    wanted = huggingface.load(path)
+    refused, harmless = 0, set()
     for what, damage in list(hostile(path)):
         for file in path.iterdir():
             file.unlink()
@@ -147,13 +161,15 @@ def test_hostile_folders_are_refused_in_words_and_cost_little(tmp_path: Path, mo
         except AlexandraError as error:
             assert len(str(error)) < 2000 and error.message, what
             refused += 1
-        else:  # a changed byte in a name of the header's metadata, or a setting that is as good as the first
-            assert what.startswith(("byte", "rms_norm_eps", "head_dim", "attention_bias", "hidden_act")), what
-            assert read.weights.keys() == wanted.keys(), what
-            harmless += 1
+        else:  # what was read is what was saved, to the byte
+            assert (read.text, read.graph, read.config) == (wanted.text, wanted.graph, wanted.config), what
+            assert {n: a.tobytes() for n, a in read.weights.items()} == {
+                n: a.tobytes() for n, a in wanted.weights.items()
+            }, what
+            harmless.add(what)
         assert tracemalloc.get_traced_memory()[1] < MAX_BYTES, what
         tracemalloc.stop()
-    assert refused >= 200 and harmless <= 8
+    assert refused >= 240 and harmless == {"another format", "a file that nothing reads", "a note in the metadata"}
     assert not (tmp_path / "executed").exists()
 
 
@@ -173,6 +189,34 @@ def test_the_reasons_name_what_was_found(tmp_path: Path) -> None:
         huggingface.load(tmp_path / "nothing")
     with pytest.raises(StorageError, match="not empty"):
         huggingface.save(huggingface.load(folder(tmp_path, "second")), tmp_path / "second")
+
+
+def test_a_changed_value_is_refused_and_a_file_without_hashes_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    data = bytearray((path / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (path / WEIGHTS).write_bytes(data)
+    with pytest.raises(WeightsError, match="bytes from .* on are not those that were saved\n.*damaged"):
+        huggingface.load(path)
+    rewritten(path, lambda header: header["__metadata__"].pop(HASHES))
+    assert huggingface.load(path).weights.keys() == huggingface.load(folder(tmp_path, "second")).weights.keys()
+
+
+def test_bytes_that_belong_to_no_tensor_are_refused(tmp_path: Path) -> None:
+    stored = encoded(np.ones(2, np.float32), "F32")
+    data = tensor_files({"x": ("F32", (2,), stored), "y": ("F32", (2,), stored)})[WEIGHTS]
+    (tmp_path / WEIGHTS).write_bytes(data)
+    _, body = header_of(data)
+
+    def shifted(header: dict[str, Any]) -> None:
+        header["y"]["data_offsets"] = [12, 20]
+
+    rewritten(tmp_path, shifted, body[:8] + bytes(4) + body[8:])
+    with pytest.raises(WeightsError, match="4 bytes before tensor 'y' belong to none"):
+        tensors_of(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(data + bytes(3))
+    with pytest.raises(WeightsError, match="the last 3 bytes belong to no tensor"):
+        tensors_of(tmp_path)
 
 
 def test_bfloat16_rounds_to_nearest_even_and_goes_back_exactly(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Tensors of a Hugging Face folder: safetensors, whole or in shards, read without running or unpickling anything.
 
 Headers are checked against the files' sizes before any value is read, so a folder that lies about its sizes costs no
-memory. bfloat16 and float16 become float32 (exactly) and can be written back as what they were.
+memory. bfloat16 and float16 become float32 (exactly) and can be written back as what they were. Files written here
+carry each tensor's SHA-256 in their metadata, and values that differ from it are refused; safetensors itself has none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,23 +24,31 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 MAX_HEADER, MAX_JSON, SHARD_BYTES = 100_000_000, 64_000_000, 5_000_000_000
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+HASHES = "alexandra.sha256"  # in a header's metadata: the hash of each tensor's bytes by name, as JSON
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies."""
+    """Where one tensor lies; `sha256` of its bytes where the file tells it."""
 
     path: Path
     dtype: str
     shape: tuple[int, ...]
     start: int
     stop: int
+    sha256: str = ""
 
     def bytes(self) -> bytes:
+        """The stored bytes; WeightsError when they are not those that were written."""
         with self.path.open("rb") as file:
             file.seek(self.start)
-            return file.read(self.stop - self.start)
+            data = file.read(self.stop - self.start)
+        if self.sha256 and hashlib.sha256(data).hexdigest() != self.sha256:
+            place = f"the {len(data):,} bytes from {self.start:,} on"
+            message = f"{str(self.path)!r}: {place} are not those that were saved"
+            raise WeightsError(message, hint="the file is damaged: copy or save it again")
+        return data
 
     def array(self) -> np.ndarray:
         """The values as float32; WeightsError when they are no floating-point numbers."""
@@ -117,7 +127,7 @@ def _header(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"{str(path)!r}: the header is not JSON: {error}") from None
     if not isinstance(header, dict):
         raise WeightsError(f"{str(path)!r}: the header is not an object")
-    header.pop("__metadata__", None)
+    hashes = _hashes(path, header.pop("__metadata__", None))
     found = {str(name): _entry(path, str(name), entry, 8 + length) for name, entry in header.items()}
     end = 8 + length
     for name, tensor in sorted(found.items(), key=lambda item: item[1].start):
@@ -125,8 +135,30 @@ def _header(path: Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{str(path)!r}: tensor {name!r} overlaps another or lies beyond the file's {size:,} bytes"
             )
+        if tensor.start > end:
+            raise WeightsError(f"{str(path)!r}: {tensor.start - end:,} bytes before tensor {name!r} belong to none")
         end = tensor.stop
-    return found
+    if end < size:
+        raise WeightsError(f"{str(path)!r}: the last {size - end:,} bytes belong to no tensor")
+    if hashes is None:
+        return found
+    if (other := sorted(hashes.keys() ^ found.keys())):
+        raise WeightsError(f"{str(path)!r} was saved with other tensors: {other[0]!r} is only in one of two lists")
+    return {name: replace(tensor, sha256=hashes[name]) for name, tensor in found.items()}
+
+
+def _hashes(path: Path, metadata: Any) -> dict[str, str] | None:
+    """The hashes in a header's metadata, None where it has none; WeightsError when they cannot be read."""
+    told = metadata.get(HASHES) if isinstance(metadata, dict) else None
+    if told is None:
+        return None
+    try:
+        hashes: Any = json.loads(told)
+    except (TypeError, ValueError, RecursionError):
+        hashes = ()
+    if not isinstance(hashes, dict) or not all(isinstance(value, str) and value for value in hashes.values()):
+        raise WeightsError(f"{str(path)!r}: the hashes in its header cannot be read", hint="the file is damaged")
+    return hashes
 
 
 def _entry(path: Path, name: str, entry: Any, base: int) -> Tensor:
@@ -178,9 +210,12 @@ def tensor_files(tensors: Mapping[str, Stored], shard_bytes: int = SHARD_BYTES) 
 
 
 def _file(tensors: Mapping[str, Stored], names: Iterable[str]) -> bytes:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    ordered = sorted(names, key=lambda name: (-SIZES[tensors[name][0]], name))
+    hashes = {name: hashlib.sha256(tensors[name][2]).hexdigest() for name in ordered}
+    told = json.dumps(hashes, separators=(",", ":"))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", HASHES: told}}
     at, parts = 0, []
-    for name in sorted(names, key=lambda name: (-SIZES[tensors[name][0]], name)):
+    for name in ordered:
         dtype, shape, data = tensors[name]
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + len(data)]}
         at += len(data)
