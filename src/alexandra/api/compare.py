@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alexandra.api.programs import read_graph
+from alexandra.ir.check import bind_sizes, infer
 from alexandra.ir.diff import Change, GraphDiff, diff
-from alexandra.ir.graph import Graph, Node
+from alexandra.ir.graph import AUTO, Graph, Node
 from alexandra.ir.text import layer_text
+
+ROUND = re.compile(r"_[0-9]+(?=\.)")  # in a layer's name: the round of a REPEAT
 
 
 @dataclass(frozen=True)
@@ -21,27 +25,65 @@ class Compared:
     record: dict[str, Any]
 
 
-def compare_files(first: Path, second: Path, *, sizes: tuple[str, ...] = ()) -> Compared:
-    """Compare two NureonLang files; `sizes` bind open sizes of both, like "x=30"."""
-    graphs = read_graph(first, sizes), read_graph(second, sizes)
+def compare_files(
+    first: Path, second: Path, *, sizes: tuple[str, ...] = (), constants: tuple[str, ...] = (), sequence: int = 0
+) -> Compared:
+    """Compare two NureonLang files; `sizes` bind open sizes of both, like "x=30", `constants` their LETs.
+
+    `sequence` is the length of their open axes, which FLOPs need; 0 leaves them open.
+    """
+    left, right = (_sized(read_graph(path, sizes, constants), sequence) for path in (first, second))
+    graphs = left, right
     found = diff(*graphs)
     return Compared(found, tuple(_lines(found, graphs)), _record(found, graphs))
 
 
+def _sized(graph: Graph, sequence: int) -> Graph:
+    axes = {dim for node in graph.inputs for dim in infer(graph)[node.name].shape if isinstance(dim, str)}
+    axes -= {AUTO}
+    return bind_sizes(graph, dict.fromkeys(axes, sequence)) if axes and sequence else graph
+
+
 def _lines(found: GraphDiff, graphs: tuple[Graph, Graph]) -> list[str]:
-    lines = [f"- {layer_text(node)}" for node in found.removed]
-    lines += [f"+ {layer_text(node)}" for node in found.added]
-    for change in found.changed:
-        lines.append(f"~ {change.name}: {'; '.join(_changes(change))}")
-    lines += [f"= {old} is called {new}" for old, new in found.renamed]
+    lines = _rounds([(node.name, f"- {layer_text(node)}") for node in found.removed])
+    lines += _rounds([(node.name, f"+ {layer_text(node)}") for node in found.added])
+    lines += _rounds([(change.name, f"~ {change.name}: {'; '.join(_changes(change))}") for change in found.changed])
+    lines += _rounds([(old, f"= {old} is called {new}") for old, new in found.renamed])
     if found.equal:
         lines.append(f"equal: {found.same} layers" + (", some under other names" if found.renamed else ""))
     else:
         lines.append(f"{found.same} layer{'s are' if found.same != 1 else ' is'} equal")
-    for what, pair in (("parameters", found.parameters), ("FLOPs per row", found.flops)):
-        if pair is not None:
+    for what, pair, way in (
+        ("parameters", found.parameters, "--size NAME=NUMBER"),
+        ("FLOPs per row", found.flops, "--sequence 128" if found.parameters else "--size NAME=NUMBER"),
+    ):
+        if pair is None:
+            lines.append(f"{what}: they depend on what is open; give it: {way}")
+        else:
             lines.append(f"{what}: {pair[0]:,} -> {pair[1]:,}{_ratio(*pair)}")
     return lines
+
+
+def _rounds(named: list[tuple[str, str]]) -> list[str]:
+    """Lines about layers; what is said alike of several rounds of a REPEAT is said once, at the first of them."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, line in named:
+        number = ROUND.search(name)
+        word = name[: number.end()] if number else ""
+        alike = _numberless(line, name[: number.start()], int(number[0][1:])) if number else line
+        found.setdefault(alike, []).append((word, line))
+    lines = []
+    for group in found.values():
+        more = f"   (and in {len(group) - 1} more, {group[1][0]} to {group[-1][0]})" if len(group) > 2 else ""
+        lines += [line for _, line in group] if len(group) <= 2 else [f"{group[0][1]}{more}"]
+    return lines
+
+
+def _numberless(line: str, stem: str, number: int) -> str:
+    """`line` with the names of this round and the one before it written alike for every round."""
+    for near in (number, number - 1):
+        line = re.sub(rf"\b{re.escape(stem)}_{near}(?![0-9])", f"{stem}_#{number - near}", line)
+    return line
 
 
 def _ratio(old: int, new: int) -> str:

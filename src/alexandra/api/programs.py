@@ -16,7 +16,7 @@ from alexandra.ir.cost import BYTES_PER_VALUE, active_parameters, flops, memory,
 from alexandra.ir.graph import Graph
 from alexandra.ir.sharding import sharding_plan
 from alexandra.lang.fmt import format_text
-from alexandra.lang.nureon import compile_network
+from alexandra.lang.nureon import compile_network, compile_program
 from alexandra.lang.rules import default_rules, load_rules
 from alexandra.objectives.spec import AdamW, CrossEntropy, Program
 from alexandra.storage import publish
@@ -74,13 +74,14 @@ def compile_file(
     """Compile a NureonLang file; `sizes` are like "x=30" or "x=28x28", `constants` (of its LETs) like "layers=2".
 
     The text is the graph as `print_as` says, or its cost; `develop` puts the flat program that macros, loops and
-    modules develop into before the cost.
+    modules develop into before the cost. Weights that FILE names must be there and be this network's.
     """
     if print_as not in PRINTS:
         raise UsageError(f"cannot print as {print_as!r}", hint=suggest(print_as, PRINTS))
     graph = read_graph(path, sizes, constants)
+    bound = None if sizes or constants else compile_program(path).weights(mapped=True)
     shown = {"text": graph.text, "json": lambda: json.dumps(graph.to_dict(), indent=1), "dot": graph.dot}[print_as]()
-    record: dict[str, Any] = {"graph": graph.to_dict(), "spec_hash": graph.spec_hash}
+    record: dict[str, Any] = {"graph": graph.to_dict(), "spec_hash": graph.spec_hash, "has_weights": bound is not None}
     if cost:
         question = cost if isinstance(cost, CostQuestion) else CostQuestion()
         record["cost"] = _cost(graph, question)

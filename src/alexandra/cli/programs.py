@@ -50,15 +50,19 @@ def diff(
     first: Annotated[Path, typer.Argument(help="A NureonLang file.")],
     second: Annotated[Path, typer.Argument(help="Another one.")],
     size: Annotated[list[str] | None, typer.Option(help="Bind an AUTO size of both: x=30; repeat for more.")] = None,
+    let: Annotated[list[str] | None, typer.Option(help="Another value for a LET of both: layers=2.")] = None,
+    sequence: Annotated[int, typer.Option(min=0, help="The length of open axes, for the FLOPs.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Compare two networks: layers added, removed, changed and renamed, parameters and FLOPs.
 
     Example: alexandra diff examples/networks/mlp.nl examples/networks/tabular_residual.nl --size x=30 --size y=3
+
+    Example: alexandra diff examples/networks/llama3.nl examples/networks/mistral.nl --sequence 1024
     """
     from alexandra.api import compare
 
-    made = compare.compare_files(first, second, sizes=tuple(size or ()))
+    made = compare.compare_files(first, second, sizes=tuple(size or ()), constants=tuple(let or ()), sequence=sequence)
     show(made.record, as_json, lambda: list(made.lines))
 
 

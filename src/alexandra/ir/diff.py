@@ -7,11 +7,12 @@ renamed layer is a renaming and not a loss and a gain. The comparison is of grap
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from alexandra.errors import GraphError
 from alexandra.ir import cost
-from alexandra.ir.check import auto_nodes
+from alexandra.ir.check import infer
 from alexandra.ir.graph import Attr, Graph, Node
 
 
@@ -29,7 +30,7 @@ class Change:
 class GraphDiff:
     """What leads from the first network to the second. `renamed` holds (old, new); `same` counts equal layers.
 
-    `parameters` and `flops` (one row) are of both networks, None where a size is still open.
+    `parameters` and `flops` (one row) are of both networks, None where a size that they depend on is still open.
     """
 
     removed: tuple[Node, ...]
@@ -54,16 +55,14 @@ def diff(first: Graph, second: Graph) -> GraphDiff:
     renamed = _renamed(first, second, left, right)
     pairs |= renamed
     changes = [_change(first.by_name[a], second.by_name[b], pairs) for a, b in pairs.items()]
-    costs = [_cost(graph) for graph in (first, second)]
-    known = [one for one in costs if one is not None]
     return GraphDiff(
         removed=tuple(node for node in left if node.name not in renamed),
         added=tuple(node for node in right if node.name not in set(renamed.values())),
         changed=tuple(change for change in changes if change is not None),
         renamed=tuple(renamed.items()),
         same=sum(change is None for change in changes),
-        parameters=(known[0][0], known[1][0]) if len(known) == 2 else None,
-        flops=(known[0][1], known[1][1]) if len(known) == 2 else None,
+        parameters=_both(cost.parameters, first, second),
+        flops=None if _has_open_axis(first) or _has_open_axis(second) else _both(cost.flops, first, second),
     )
 
 
@@ -122,13 +121,13 @@ def _change(old: Node, new: Node, pairs: Mapping[str, str]) -> Change | None:
     return Change(old.name, (old.op, new.op), attrs, (old.inputs, new.inputs) if rewired else None)
 
 
-def _cost(graph: Graph) -> tuple[int, int] | None:
-    """Parameters, and FLOPs of one row; None while a size is open or symbolic."""
-    if auto_nodes(graph) or any(isinstance(dim, str) for node in graph.inputs for dim in _shape(node)):
+def _both(measure: Callable[[Graph], int], first: Graph, second: Graph) -> tuple[int, int] | None:
+    """`measure` of both, None while it depends on a size that is open."""
+    try:
+        return measure(first), measure(second)
+    except GraphError:
         return None
-    return cost.parameters(graph), cost.flops(graph)
 
 
-def _shape(node: Node) -> tuple[int | str, ...]:
-    shape = node.attrs["shape"]
-    return shape if isinstance(shape, tuple) else ()
+def _has_open_axis(graph: Graph) -> bool:
+    return any(isinstance(dim, str) for kind in infer(graph).values() for dim in kind.shape)

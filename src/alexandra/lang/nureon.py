@@ -36,11 +36,16 @@ class CompiledNetwork:
     source: Source
     file_span: Span = NOWHERE
 
-    def weights(self) -> WeightSet | None:
-        """The weights that FILE names; LanguageError when they are missing or carry another network's hash."""
+    def weights(self, *, mapped: bool = False) -> WeightSet | None:
+        """The weights that FILE names; LanguageError when they are missing or carry another network's hash.
+
+        With `mapped` values are read when they are used, and not compared with their checksums.
+        """
         if self.weights_path is None:
             return None
         try:
+            if mapped:
+                return WeightSet.open(self.weights_path, self.graph, verify=False)
             return WeightSet.load(self.weights_path, self.graph)
         except WeightsError as error:
             raise self.source.error(self.file_span, error.message, error.hint) from error
