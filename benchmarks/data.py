@@ -22,7 +22,6 @@ import json
 import os
 import re
 import resource
-import sys
 import tarfile
 import tempfile
 import time
@@ -35,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from delivery import deliver, measured
 
 from alexandra.data.dedup.exact import digests, repeats
 from alexandra.data.dedup.near import clusters
@@ -232,15 +232,8 @@ def main() -> None:
         "minhash": lambda: bench_minhash(options.repeats),
         "pages": lambda: bench_pages(options.repeats),
     }
-    out: dict[str, Any] = {"cores": sorted(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
-    for name, section in sections.items():
-        if name in options.only.split(","):
-            try:
-                out[name] = section()
-            except FileNotFoundError as error:
-                out[name] = f"skipped: no real data: {error.filename}"
-            print(f"{name} done", file=sys.stderr)
-    print(json.dumps(out, indent=1))
+    machine = {"cores": sorted(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    deliver(machine | measured(sections, options.only.split(",")))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from delivery import deliver, measured
 
 import alexandra as ax
 from alexandra.data.clean.personal import find_personal
@@ -182,29 +183,19 @@ def bench_hostile(size: int = 1_000_000) -> dict[str, Any]:
     return {"files": len(files), "megabytes_each": size / 1e6, "seconds_per_megabyte": top}
 
 
-SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
-    "personal": bench_personal,
-    "languages": bench_languages,
-    "articles": bench_articles,
-    "packing": bench_packing,
-    "hostile": bench_hostile,
-}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(SECTIONS))
+    parser.add_argument("--only", default="personal,languages,articles,packing,hostile")
     parser.add_argument("--bytes", type=int, default=1_000_000, help="size of a hostile file")
     options = parser.parse_args()
-    names = options.only.split(",")
-    out: dict[str, Any] = {"load": os.getloadavg()[0]}
-    for name in names:
-        try:
-            out[name] = bench_hostile(options.bytes) if name == "hostile" else SECTIONS[name]()
-        except FileNotFoundError as error:
-            out[name] = f"skipped: no real data: {error.filename}"
-        print(f"{name} done", file=sys.stderr)
-    print(json.dumps(out, indent=1))
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "personal": bench_personal,
+        "languages": bench_languages,
+        "articles": bench_articles,
+        "packing": bench_packing,
+        "hostile": lambda: bench_hostile(options.bytes),
+    }
+    deliver({"load": os.getloadavg()[0]} | measured(sections, options.only.split(",")))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ A peer that is not installed leaves its columns empty.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from delivery import deliver
 
 GENERATED, PROMPT, ROWS, STEPS = 64, 512, 64, 32
 LARGE = {"vocab": 25600, "width": 768, "layers": 12, "heads": 12, "kv_heads": 12, "hidden": 2048, "context": 1024}
@@ -306,10 +306,7 @@ def main() -> None:
             path = export_gguf(decoder(SMALL, True), Path(folder) / "small.gguf", "F32")
             found = compare("ours_batch", "transformers", str(path), 1, ["batch"], args.rounds)
             report["float32 64 rows x 32 tokens"] = found
-    text = json.dumps(report, indent=1)
-    print(text)
-    if args.json:
-        args.json.write_text(text + "\n")
+    deliver(report, args.json)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ A peer that is not installed stays out.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 CORES = int(sys.argv[sys.argv.index("--threads") + 1]) if "--threads" in sys.argv else 1
 if hasattr(os, "sched_setaffinity"):  # before any library counts the cores
@@ -30,6 +30,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np  # noqa: E402
+from delivery import deliver  # noqa: E402
 
 from alexandra import _native  # noqa: E402
 from alexandra.backends.native import NativeModel  # noqa: E402
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.1, help="of each round")
     parser.add_argument("--threads", type=int, default=1, help="of the native engine")
-    parser.add_argument("--json", help="also write the document there")
+    parser.add_argument("--json", type=Path, help="also write the document there")
     args = parser.parse_args()
     isa = _native.available_isas()[0]
     peak = max(_native.testing.multiply_adds_per_second(isa) for _ in range(20)) * 2e-9
@@ -249,11 +250,7 @@ def main() -> None:
     machine["peak_gbytes"] = moved / 1e9
     machine["load_average"] = os.getloadavg()[0]  # other work on the machine shows here
     found = {"benchmark": "engine", "threads": args.threads, "machine": machine, "rows": rows}
-    document = json.dumps(found, indent=1)
-    print(document)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            file.write(document + "\n")
+    deliver(found, args.json)
 
 
 if __name__ == "__main__":

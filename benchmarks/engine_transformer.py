@@ -13,18 +13,19 @@ fastest rounds. `peak` is the share of the FMA rate that this core reaches in th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from delivery import deliver
 
 from alexandra import _native
 from alexandra.backends.native import NativeModel
@@ -159,7 +160,7 @@ def summary(seconds: np.ndarray) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", help="also write the document there")
+    parser.add_argument("--json", type=Path, help="also write the document there")
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -185,12 +186,8 @@ def main() -> None:
         row["ratio_fastest"] = row["native"]["fastest"] / row["torch"]["fastest"]
     machine = {"processor": platform.processor() or platform.machine(), "isa": isa, "peak_gflops": peak}
     machine["load_average"] = os.getloadavg()[0]  # other work on the machine shows here
-    document = json.dumps({"benchmark": "engine_transformer", "machine": machine, **row}, indent=1)
-    print(document)
+    deliver({"benchmark": "engine_transformer", "machine": machine, **row}, args.json)
     print(f"native {row['native']['median']:,.0f} tokens/s, ratio {row.get('ratio', 0):.2f}", file=sys.stderr)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            file.write(document + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import os
 import pstats
 import resource
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from delivery import deliver
 
 NETWORK = Path(__file__).resolve().parents[1] / "examples/networks/llama3.nl"
 SIZES = {"vocab": 256, "width": 128, "layers": 4, "heads": 4, "kv_heads": 4, "hidden": 288}
@@ -273,9 +273,7 @@ def main() -> int:
         found[f"grpo_{PROMPTS * GROUP}x{length}"] = section = grpo_section(length, args)
         section["peak_bytes"] = {name: peak(name, length, args.threads) for name in section if name in ("ours", "trl")}
     found["pretraining"] = pretraining_section(args)
-    print(json.dumps(found, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1))
+    deliver(found, args.json)
     return 0
 
 

@@ -14,12 +14,12 @@ own early stop, wall clock, planning included.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 CORES = int(sys.argv[sys.argv.index("--threads") + 1]) if "--threads" in sys.argv else 1
 if hasattr(os, "sched_setaffinity"):  # before any library counts the cores
@@ -29,6 +29,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np  # noqa: E402
+from delivery import deliver  # noqa: E402
 
 from alexandra import _native  # noqa: E402
 from alexandra.backends.population import Seat, Shape, train  # noqa: E402
@@ -254,7 +255,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each round")
     parser.add_argument("--networks", type=int, default=10000, help="different ones, to their own stop")
-    parser.add_argument("--json", help="also write the document there")
+    parser.add_argument("--json", type=Path, help="also write the document there")
     args = parser.parse_args()
     isa = _native.available_isas()[0]
     peak = max(_native.testing.multiply_adds_per_second(isa) for _ in range(20)) * 2e-9
@@ -262,11 +263,7 @@ def main() -> None:
     machine = {"isa": isa, "peak_gflops": peak, "load_average": os.getloadavg()[0]}
     document = {"benchmark": "population", "threads": CORES, "machine": machine, "rows": rows}
     document["own_stops"] = own_stops(args.networks)
-    text = json.dumps(document, indent=1)
-    print(text)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+    deliver(document, args.json)
 
 
 if __name__ == "__main__":

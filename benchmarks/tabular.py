@@ -10,7 +10,6 @@ Churn, adult census and bank marketing are read from ALEXANDRA_DATA or ../shared
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 import pandas as pd
+from delivery import deliver
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -161,10 +161,7 @@ def main() -> None:
                 runs.append(one(case, seed, Path(folder)))
             print(f"{case.name} seed {seed}: {runs[-1]}", file=sys.stderr)
         report[case.name] = summary(case, runs)
-    text = json.dumps(report, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    deliver(report, options.json)
 
 
 def summary(case: Case, runs: list[dict[str, float]]) -> dict[str, object]:
