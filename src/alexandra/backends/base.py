@@ -7,6 +7,7 @@ opaque to the loop but for `step` and its arrays, which make resume exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +17,20 @@ from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import Objective, Program
 
 Arrays = Mapping[str, np.ndarray]
+PRECISIONS = ("float32", "bf16", "fp16", "fp8")
 Progress = Callable[[int, float], object]  # of the steps done and the last loss, now and then during a run
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network is run where memory or time matters more than either.
+
+    `checkpoint`: training forgets values inside segments of the network and computes them again, to the same numbers.
+    `precision`, one of PRECISIONS: what products are computed in; weights, gradients and moments stay float32.
+    """
+
+    checkpoint: bool = False
+    precision: str = "float32"
 
 
 @runtime_checkable

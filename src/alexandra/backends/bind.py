@@ -9,9 +9,9 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from alexandra.backends.base import Model
+from alexandra.backends.base import PRECISIONS, Execution, Model
 from alexandra.backends.foreign import refuse_foreign
 from alexandra.errors import BackendError, missing_extra, suggest
 from alexandra.ir.check import auto_nodes, bind_sizes, infer, verify
@@ -26,6 +26,7 @@ BACKENDS = {
     "torch": "alexandra.backends.pytorch:TorchModel",
     "keras": "alexandra.backends.keras:KerasModel",
 }
+CHECKPOINTING = ("native", "torch")
 _NATIVE_MODULE = "alexandra._native"
 LARGE_PARAMETERS, LARGE_FLOPS, OPEN_LENGTH = 50_000_000, 20_000_000_000, 128
 
@@ -36,11 +37,14 @@ def bind(
     weights: WeightSet | str | Path | None = None,
     seed: int = 0,
     threads: int = 1,
+    execution: Execution | None = None,
 ) -> Model:
     """A runnable model of `graph`. Without `weights` it starts from `initialise(graph, seed)`.
 
     `weights` may be the path of saved ones (`WeightSet.save`): they are mapped, checked against their checksums, and
     the native engine infers from the file's pages without a copy.
+
+    `execution` asks for activation checkpointing (native, torch) or another precision than float32 (torch).
 
     "auto" is what `choose` says: the native engine, PyTorch for large networks, or the reference backend (with one
     warning) where neither is installed.
@@ -62,7 +66,26 @@ def bind(
     if isinstance(weights, str | Path):
         weights = WeightSet.open(weights, graph)
     name = choose(graph).backend if backend == "auto" else backend
-    return _load(name)(graph, initialise(graph, seed) if weights is None else weights, threads=threads)
+    options = _options(name, execution or Execution())
+    return _load(name)(graph, initialise(graph, seed) if weights is None else weights, threads=threads, **options)
+
+
+def _options(name: str, execution: Execution) -> dict[str, Any]:
+    """What a backend's class is told of `execution`; BackendError for what it does not have."""
+    if execution.precision not in PRECISIONS:
+        raise BackendError(f"unknown precision {execution.precision!r}", hint=suggest(execution.precision, PRECISIONS))
+    if execution.precision != "float32" and name != "torch":
+        raise BackendError(
+            f"backend {name!r} does not compute in {execution.precision}",
+            hint='backend "torch" does ([model] backend = "torch"), or precision = "float32"',
+        )
+    if execution.checkpoint and name not in CHECKPOINTING:
+        raise BackendError(
+            f"backend {name!r} keeps every value of a training step",
+            hint=f"activation checkpointing is of the backends {', '.join(CHECKPOINTING)}",
+        )
+    options: dict[str, Any] = {"checkpoint": True} if execution.checkpoint else {}
+    return options | ({"precision": execution.precision} if execution.precision != "float32" else {})
 
 
 def available(backend: str) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from alexandra.backends.admit import Admission, check_program, trained_names
 from alexandra.backends.base import Progress
 from alexandra.backends.noise import noise, noisy
+from alexandra.backends.pytorch_precision import casting, prepare
 from alexandra.backends.pytorch_run import (
     Place,
     Tensors,
@@ -99,16 +100,26 @@ class TorchModel:
 
     `threads` holds inside the calls of this model only. `module` shares the weights that training changes.
     `checkpoint` trains in less memory: values are forgotten inside segments of the network and computed again.
+    `precision` is what forward and backward compute in (pytorch_precision.py).
     """
 
     backend = "torch"
 
     def __init__(
-        self, graph: Graph, weights: WeightSet, *, threads: int = 1, device: str = "cpu", checkpoint: bool = False
+        self,
+        graph: Graph,
+        weights: WeightSet,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        checkpoint: bool = False,
+        precision: str = "float32",
     ) -> None:
         self.graph, self.threads, self.device = graph, threads, device_named(device)
         self.admission = Admission(graph)
         self.module = GraphModule(self.admission.primitive, self.device, checkpoint).eval()
+        self.precision = precision
+        prepare(self.module, precision, self.device)
         self._arena, self._moments = 0, 0
         self.load(weights)
 
@@ -137,8 +148,9 @@ class TorchModel:
         arrays, rows = self.admission.inputs(inputs)
         self._plan(arrays, rows)
         with torch.inference_mode(), threads_of(self.threads):
-            outputs = self.module(tensors_of(arrays, self.device))
-            return {node.name: array_of(outputs[node.name]) for node in self.graph.outputs}
+            with casting(self.precision, self.device):
+                outputs = self.module(tensors_of(arrays, self.device))
+            return {node.name: array_of(outputs[node.name].float()) for node in self.graph.outputs}
 
     def loss_and_grads(
         self, inputs: Mapping[str, Any], targets: Any, objective: Objective, frozen: Sequence[str] = ()
@@ -176,8 +188,9 @@ class TorchModel:
         floats = {name: tensor.requires_grad_() for name, tensor in tensors.items() if tensor.is_floating_point()}
         with threads_of(self.threads):
             given = tensors_of(seeds, self.device)
-            values = self.module.values(tensors, Pass(training=True), given)
-            total = torch.stack([(values[name] * seed).sum() for name, seed in given.items()]).sum()
+            with casting(self.precision, self.device):
+                values = self.module.values(tensors, Pass(training=True), given)
+            total = torch.stack([(values[name].float() * seed).sum() for name, seed in given.items()]).sum()
             wanted = [*floats.values(), *parameters.values()]
             grads = [array_of(g) for g in torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)]
         found = dict(zip(parameters, grads[len(floats) :], strict=True))
@@ -212,7 +225,8 @@ class TorchModel:
         aside = (tensors_of(held[0], self.device), tensors_of(held[1], self.device)) if held else None
         data = tensors_of(arrays, self.device), tensors_of(wanted, self.device)
         hidden = hidden_matrices(self.graph)
-        return TorchRun(self, program, (self._trained(program.frozen), moving, hidden), data, loss, valid)
+        run = TorchRun(self, program, (self._trained(program.frozen), moving, hidden), data, loss, valid)
+        return run.scaled() if self.precision == "fp16" else run
 
     def feed(self, state: TorchRun, inputs: Mapping[str, Any], targets: Any) -> None:
         """Other rows for a run, as many and of the same shapes; moments and step go on."""
@@ -243,19 +257,22 @@ class TorchModel:
     def _training_loss(self, batch: tuple[Tensors, Tensors], whole: Tensors, objective: Objective, now: Pass) -> Tensor:
         """The loss of a batch (inputs, targets) as training sees it, with its share of what gates add."""
         keep = {place for _, place in self.admission.heads.values()} | set(self.admission.heads)
-        values = self.module.values(batch[0], now, keep)
+        with casting(self.precision, self.device):
+            values = self.module.values(batch[0], now, keep)
         loss = self._loss(values, batch[1], whole, objective)
         return loss + now.share * torch.stack(now.losses).sum() if now.losses else loss
 
     def _loss(self, values: Tensors, targets: Tensors, whole: Tensors, objective: Objective) -> Tensor:
         """The losses of all outputs, added; `whole` are the targets of the update that `targets` are a part of."""
         heads = self.admission.heads
-        read = {name: values[name if isinstance(objective, MSE) else place] for name, (_, place) in heads.items()}
+        read = {n: values[n if isinstance(objective, MSE) else place].float() for n, (_, place) in heads.items()}
         return losses_of(read, targets, whole, objective, {name: kind for name, (kind, _) in heads.items()})
 
     def _loss_alone(self, inputs: Tensors, targets: Tensors, objective: Objective) -> float:
         with torch.inference_mode(), threads_of(self.threads):
-            return float(self._loss(self.module.values(inputs), targets, targets, objective))
+            with casting(self.precision, self.device):
+                values = self.module.values(inputs)
+            return float(self._loss(values, targets, targets, objective))
 
     def _mask(self, seed: int, given: tuple[Node, TensorType], place: Place, rows: int) -> Tensor:
         """The noise of a node for `rows` rows of an update."""

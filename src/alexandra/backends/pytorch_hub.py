@@ -21,10 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from alexandra.backends.base import Execution
 from alexandra.backends.pytorch_foreign import ForeignModule, seeded
-from alexandra.backends.pytorch_run import Tensors, array_of, threads_of
+from alexandra.backends.pytorch_precision import casting, prepare
+from alexandra.backends.pytorch_run import Tensors, TorchRun, array_of, threads_of
 from alexandra.errors import BackendError, StorageError, missing_extra
 from alexandra.ir.graph import Node
+from alexandra.objectives.spec import Program
 from alexandra.rng import derive
 
 ADAPTER = "adapter_config.json"
@@ -57,9 +60,13 @@ class Rule:
 class HubModule(ForeignModule):
     """`model` is a transformers causal model, or one for sequence classification with one label: a score a position."""
 
-    def __init__(self, model: Any, threads: int = 1) -> None:
-        super().__init__(_Called(model), INPUTS, {"logits": "linear"}, "", threads)
-        self.model = model
+    def __init__(self, model: Any, threads: int = 1, execution: Execution | None = None) -> None:
+        chosen = execution or Execution()
+        super().__init__(_Called(model, chosen.precision), INPUTS, {"logits": "linear"}, "", threads)
+        self.model, self.precision = model, chosen.precision
+        prepare(model, chosen.precision, self.device)
+        if chosen.checkpoint:
+            _checkpointed(_inner(model))
         inner = _inner(model)
         self.words = f"the transformers model {type(inner).__name__}"
         self.vocab = int(inner.get_input_embeddings().num_embeddings)
@@ -122,6 +129,10 @@ class HubModule(ForeignModule):
                 os.fsync(file.fileno())
         staged.rename(folder)
 
+    def start(self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None) -> TorchRun:
+        run = super().start(program, inputs, targets, validation)
+        return run.scaled() if self.precision == "fp16" else run
+
     def _floating(self) -> Tensors:
         return self._trainable()
 
@@ -136,19 +147,24 @@ class HubModule(ForeignModule):
         """Logits after the last of `tokens`, which follow what is in the cache; `seen` marks all that is no padding."""
         positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         given = {"attention_mask": seen, "position_ids": positions, "past_key_values": cache}
-        found = self.model(input_ids=tokens, **given, use_cache=True, **self._last)
-        return found.logits[:, -1], found.past_key_values
+        with casting(self.precision, self.device):
+            found = self.model(input_ids=tokens, **given, use_cache=True, **self._last)
+        return found.logits[:, -1].float(), found.past_key_values
 
 
 class _Called(nn.Module):
-    """The model as a function of tokens and segments, without a cache."""
+    """The model as a function of tokens and segments, without a cache; float32 whatever it computes in."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, precision: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._precision = model, precision
         self._scores = hasattr(_inner(model), "score")
 
     def forward(self, tokens: Tensor, segments: Tensor) -> Tensor:
+        with casting(self._precision, tokens.device):
+            return self._called(tokens, segments).float()
+
+    def _called(self, tokens: Tensor, segments: Tensor) -> Tensor:
         given: dict[str, Any] = {"input_ids": tokens.long(), "use_cache": False}
         ended = (segments == 0).cumsum(-1) > 0
         if not bool(((segments == 1) | ended).all()):
@@ -192,7 +208,15 @@ def drawn(logits_BV: Tensor, rule: Rule, uniform_B: Tensor) -> tuple[Tensor, Ten
     return chosen, logp_BV.gather(-1, chosen[:, None])[:, 0]
 
 
-def load(folder: Path, *, lora: Lora | None, seed: int, threads: int = 1, scores: bool = False) -> HubModule:
+def load(
+    folder: Path,
+    *,
+    lora: Lora | None,
+    seed: int,
+    threads: int = 1,
+    scores: bool = False,
+    execution: Execution | None = None,
+) -> HubModule:
     """A transformers folder, or PEFT's with the base that it names; `scores`: one number a position, at first 0.
 
     With `lora` adapters are trained and nothing else: new ones, or those of a PEFT folder when their rank is the same.
@@ -216,7 +240,7 @@ def load(folder: Path, *, lora: Lora | None, seed: int, threads: int = 1, scores
         nn.init.zeros_(model.score.weight)
     with seeded(derive(seed, "lora").integer(), torch.device("cpu")):
         model = _with_adapters(model, folder if adapted else None, lora, scores)
-    return HubModule(model.to("cuda" if torch.cuda.is_available() else "cpu"), threads)
+    return HubModule(model.to("cuda" if torch.cuda.is_available() else "cpu"), threads, execution)
 
 
 def _with_adapters(model: Any, folder: Path | None, lora: Lora | None, scores: bool) -> Any:
@@ -240,6 +264,17 @@ def _with_adapters(model: Any, folder: Path | None, lora: Lora | None, scores: b
         task_type=kind, r=lora.rank, lora_alpha=lora.scale, target_modules="all-linear", lora_dropout=0.0
     )
     return peft.get_peft_model(model, settings)
+
+
+def _checkpointed(model: Any) -> None:
+    """Forget values inside blocks and compute them again."""
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise BackendError(
+            f"transformers has no activation checkpointing for {type(model).__name__}",
+            hint="lower [train] micro to save memory",
+        )
+    newer = getattr(model, "activation_checkpointing_enable", None)  # the name since transformers 5
+    (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _base_of(folder: Path) -> Path:

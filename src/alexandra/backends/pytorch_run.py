@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, nan, sqrt
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from alexandra.backends.admit import WEIGHTS, check_fed, check_state
 from alexandra.backends.base import Progress
+from alexandra.backends.pytorch_precision import LossScale
 from alexandra.backends.reference_optim import CLIP_EPS, MUON_EPS, kinds_of, rules_of, schedule_factor
 from alexandra.backends.stopping import Watch, Watched
 from alexandra.errors import BackendError
@@ -214,10 +216,16 @@ class TorchRun(Watched):
             if kind in kinds_of(self._rules[name])
         }
         self._norm = torch.tensor(nan)
+        self._scale: LossScale | None = None
         self._buffers = {f"buffers/{name}": tensor for name, tensor in buffers.items()}
         self._state |= self._buffers
         self._valid = valid
         self.watch = Watch(program.stop, ceil(self._rows / program.update_rows)) if program.stop else None
+
+    def scaled(self) -> Self:
+        """This run with loss scaling, for gradients in fp16; a step whose gradients overflow changes nothing."""
+        self._scale = LossScale()
+        return self
 
     def replace_data(self, inputs: Tensors, targets: Tensors) -> None:
         """What a model's `feed` does with admitted tensors."""
@@ -237,6 +245,7 @@ class TorchRun(Watched):
     def arrays(self) -> dict[str, np.ndarray]:
         """Step, moments, buffers and early stopping's, as copies: "step", "m/<parameter>", "buffers/<name>", .."""
         watched = self.watch.arrays(self.now()) if self.watch else {}
+        watched |= self._scale.arrays() if self._scale else {}
         return {"step": np.array(self._step, np.int64), **{k: array_of(v) for k, v in self._state.items()}, **watched}
 
     @torch.no_grad()
@@ -246,6 +255,8 @@ class TorchRun(Watched):
         for name, tensor in self._state.items():
             tensor.copy_(torch.tensor(np.asarray(arrays[name])))
         self._step = int(arrays["step"])
+        if self._scale:
+            self._scale.restore(arrays)
         if self.watch:
             self.watch.restore(arrays)
 
@@ -268,10 +279,13 @@ class TorchRun(Watched):
         factor = schedule_factor(program.schedule, t)
         with torch.no_grad():
             self._norm = global_norm(grads)
-            for name, g in zip(self._parameters, clipped(grads, program.clip_norm, self._norm), strict=True):
-                rule = self._rules[name]
-                moments = [self._state[f"{kind}/{name}"] for kind in kinds_of(rule)]
-                update(rule, rule.lr * factor, t, self._parameters[name], g, moments)
+            if self._scale is None or self._scale.keeps(self._norm):
+                for name, g in zip(self._parameters, clipped(grads, program.clip_norm, self._norm), strict=True):
+                    rule = self._rules[name]
+                    moments = [self._state[f"{kind}/{name}"] for kind in kinds_of(rule)]
+                    update(rule, rule.lr * factor, t, self._parameters[name], g, moments)
+            else:
+                self._norm = torch.tensor(nan)
         self._step += 1
         return loss
 
@@ -280,16 +294,17 @@ class TorchRun(Watched):
         parameters = list(self._parameters.values())
         whole = {name: tensor.index_select(0, index) for name, tensor in self._targets.items()}
         total, sums = torch.zeros((), device=self._device), None
+        factor = self._scale.factor if self._scale else 1.0
         for first in range(0, len(index), self.program.batch_size):
             part = index[first : first + self.program.batch_size]
             inputs = {name: tensor.index_select(0, part) for name, tensor in self._inputs.items()}
             targets = {name: tensor[first : first + len(part)] for name, tensor in whole.items()}
             loss = self._loss(inputs, targets, Place(self._step, first, whole))
-            grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+            grads = torch.autograd.grad(loss * factor, parameters, allow_unused=True, materialize_grads=True)
             total = total + loss.detach()
             sums = grads if sums is None else tuple(a + b for a, b in zip(sums, grads, strict=True))
         assert sums is not None
-        return total, sums
+        return total, sums if factor == 1.0 else tuple(g / factor for g in sums)
 
     def now(self) -> dict[str, np.ndarray]:
         """Copies of what training changes: parameters and buffers."""

@@ -116,6 +116,14 @@ def test_a_trl_sft_file_becomes_the_recipe_that_it_describes(tmp_path: Path) -> 
     assert (train.save_every, train.eval_every) == (25, 4)
     assert one.data.length == 511 and one.data.held_out == 0.0 and one.seed == 42
     assert set(found.left) == {"lora_alpha"}
+    assert train.activation_checkpointing and train.precision == "float32"
+
+
+@pytest.mark.parametrize(("key", "precision"), [("bf16", "bf16"), ("fp16", "fp16"), ("tf32", "float32")])
+def test_the_precision_of_a_file_is_taken_over(key: str, precision: str, tmp_path: Path) -> None:
+    found = made(tmp_path, f"{TRL_SFT}{key}: true\nfp8: false\n")
+    assert recipe(found).train.precision == precision
+    assert found.no_effect["fp8"] == "it is off" and (key in found.taken) == (precision != "float32")
 
 
 def test_a_trl_grpo_file_counts_answers_and_names_its_variant(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
 from alexandra.backends.foreign import Foreign
 from alexandra.errors import DataError, UsageError, suggest
+from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet
 from alexandra.objectives.distillation import Distillation
 from alexandra.objectives.policy import GRPO, variant
@@ -37,7 +38,7 @@ from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
 from alexandra.train.lm.hub import HubFolder, HubPolicy, is_hub, read_as_network, read_hub
 from alexandra.train.lm.likelihood import Likelihood, LikelihoodSettings, Pretraining
-from alexandra.train.lm.optimization import backend_of, optimization_of
+from alexandra.train.lm.optimization import backend_of, execution_of, optimization_of
 from alexandra.train.lm.outputs import EntropicPolicy, Outputs, logits_graph
 from alexandra.train.lm.policy import NetworkPolicy
 from alexandra.train.lm.ppo import PPOSettings, ProximalPolicy
@@ -176,9 +177,13 @@ class _Builder:
         return CharTokenizer.of("".join([*texts, *opening]))
 
     def _model(self) -> Model:
-        config = self.recipe.model
         assert self.graph is not None and self.source is not None
-        return bind(self.graph, backend_of(self.recipe), self.source.weights, self.recipe.seed, config.threads)
+        return self._bound(self.graph, self.source.weights)
+
+    def _bound(self, graph: Graph, weights: WeightSet | None) -> Model:
+        recipe = self.recipe
+        threads, execution = recipe.model.threads, execution_of(recipe)
+        return bind(graph, backend_of(recipe), weights, recipe.seed, threads, execution)
 
     def _policy(self) -> NetworkPolicy | HubPolicy:
         coefficient = self.recipe.rollout.entropy if self.recipe.stage in ("ppo", "grpo") else 0.0
@@ -195,10 +200,14 @@ class _Builder:
             raise UsageError(
                 f"rollout.entropy={entropy:g} needs a network", hint='read the model as one: [model] backend = "native"'
             )
-        policy = HubPolicy(hub.module(self.recipe.seed, self.recipe.model.threads), optimization_of(self.recipe))
+        policy = HubPolicy(self._hub_module(hub), optimization_of(self.recipe))
         if policy.vocab < self.tokenizer.vocab_size:
             raise DataError(f"the model has {policy.vocab} tokens, its tokenizer {self.tokenizer.vocab_size}")
         return policy
+
+    def _hub_module(self, hub: HubFolder, *, scores: bool = False) -> Any:
+        recipe = self.recipe
+        return hub.module(recipe.seed, recipe.model.threads, scores=scores, execution=execution_of(recipe))
 
     def _trained_here(self) -> tuple[NetworkPolicy | HubPolicy, Model]:
         policy = self._policy()
@@ -273,15 +282,13 @@ class _Builder:
         return Liking(policy, rows, KTO(**self.recipe.kto.model_dump()), settings), model
 
     def _scorer(self) -> ScoreModel:
-        config = self.recipe.model
         if self.hub is not None:
-            inside = self.hub.module(self.recipe.seed, config.threads, scores=True)
+            inside = self._hub_module(self.hub, scores=True)
             return ScoreModel(Foreign(inside), optimization_of(self.recipe))
         assert self.graph is not None and self.source is not None
         graph = score_graph(self.graph)
         weights = score_weights(self.source.weights, graph, self.recipe.seed) if self.source.weights else None
-        model = bind(graph, backend_of(self.recipe), weights, self.recipe.seed, self.recipe.model.threads)
-        return ScoreModel(model, optimization_of(self.recipe))
+        return ScoreModel(self._bound(graph, weights), optimization_of(self.recipe))
 
     def _reward(self) -> tuple[Stage, Model]:
         train, held = self._pairs(self.train), self._pairs(self.held_out)
@@ -439,8 +446,7 @@ class _Builder:
                 hint="start the student with [tokenizer] path = the teacher's folder",
             )
         graph = logits_graph(fitted(found.graph, self.tokenizer))
-        config = self.recipe.model
-        return Outputs(bind(graph, backend_of(self.recipe), found.weights, self.recipe.seed, config.threads))
+        return Outputs(self._bound(graph, found.weights))
 
     def _ppo(self) -> tuple[Stage, Model]:
         config, (train, held) = self.recipe.rollout, (self._tasks(self.train), self._tasks(self.held_out))

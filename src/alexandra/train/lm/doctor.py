@@ -116,13 +116,13 @@ def diagnose(recipe: Recipe, given: Given | None = None, base: Path | None = Non
 
 
 def _small(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe with batches of at most `rows` rows and short answers."""
+    """The recipe with batches of at most `rows` rows and short answers, in float32: rounding is no finding."""
     rollout, parts = recipe.rollout, recipe.rollout.minibatches
     prompts = parts * max(1, min(rows, rollout.prompts) // parts)
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"limit": recipe.data.limit or 50 * rows}),
-            "train": recipe.train.model_copy(update={"batch": min(recipe.train.batch, rows)}),
+            "train": recipe.train.model_copy(update={"batch": min(recipe.train.batch, rows), "precision": "float32"}),
             "rollout": rollout.model_copy(update={"prompts": prompts, "max_tokens": min(rollout.max_tokens, 32)}),
         }
     )

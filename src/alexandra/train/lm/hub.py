@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from alexandra.backends.base import Execution
 from alexandra.backends.foreign import Foreign
 from alexandra.backends.huggingface import CARRIED, load, local_folder
 from alexandra.errors import missing_extra
@@ -41,11 +42,13 @@ class HubFolder:
     lora: int = 0
     alpha: float = 0.0
 
-    def module(self, seed: int, threads: int = 1, *, scores: bool = False) -> Any:
+    def module(
+        self, seed: int, threads: int = 1, *, scores: bool = False, execution: Execution | None = None
+    ) -> Any:
         """The model in memory, a backends.pytorch_hub.HubModule."""
         hub = import_module(INSIDE)
         lora = hub.Lora(self.lora, self.alpha) if self.lora else None
-        return hub.load(self.path, lora=lora, seed=seed, threads=threads, scores=scores)
+        return hub.load(self.path, lora=lora, seed=seed, threads=threads, scores=scores, execution=execution)
 
     def files(self) -> dict[str, bytes]:
         """The tokenizer's and other small files, byte by byte."""

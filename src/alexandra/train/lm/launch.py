@@ -85,7 +85,9 @@ def launch_plan(built: Built) -> LaunchPlan:
         words = f"network {model.graph.name!r}"
         update = f"{_BACKENDS.get(model.backend, model.backend)}, {recipe.model.threads} thread"
         update += "s" if recipe.model.threads > 1 else ""
-        memory = _memory(model, program, update_rows, length, recipe.model.threads)
+        memory = _memory(model, program, update_rows, length, recipe)
+    update += "" if recipe.train.precision == "float32" else f", {recipe.train.precision}"
+    update += ", activations computed again" if recipe.train.activation_checkpointing else ""
     if recipe.stage in SAMPLED:
         update += "; on-policy steps are one weighted cross-entropy"
     shape = rows, length, micro
@@ -110,7 +112,7 @@ def _rows(recipe: Recipe) -> int:
     return recipe.train.batch * (2 if recipe.stage in ("dpo", "orpo", "kto", "reward") else 1)
 
 
-def _memory(model: Model, program: Program, rows: int, length: int, threads: int) -> dict[str, int]:
+def _memory(model: Model, program: Program, rows: int, length: int, recipe: Recipe) -> dict[str, int]:
     types = infer(model.graph)
     axes = {dim for node in model.graph.inputs for dim in types[node.name].shape if isinstance(dim, str)}
     graph = bind_sizes(model.graph, dict.fromkeys(axes, length)) if axes else model.graph
@@ -118,7 +120,8 @@ def _memory(model: Model, program: Program, rows: int, length: int, threads: int
         from alexandra.backends.native_memory import planned_memory  # the engine is there: it runs the model
 
         try:
-            tiers = planned_memory(graph, program, rows, threads=threads)
+            again = recipe.train.activation_checkpointing
+            tiers = planned_memory(graph, program, rows, threads=recipe.model.threads, checkpoint=again)
         except BackendError:  # too long to plan: the upper bound is for any length
             pass
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alexandra.backends.base import Execution
 from alexandra.backends.bind import available
 from alexandra.objectives.spec import SGD, Adam, AdamW, Muon, Optimizer, Schedule
 from alexandra.train.lm.fed import Optimization
@@ -34,8 +35,15 @@ def updates_of(recipe: Recipe) -> int:
     return rollout.epochs * rollout.minibatches if recipe.stage in ("grpo", "ppo") else 1
 
 
+def execution_of(recipe: Recipe) -> Execution:
+    """What products are computed in, and which values training keeps."""
+    return Execution(recipe.train.activation_checkpointing, recipe.train.precision)
+
+
 def backend_of(recipe: Recipe) -> str:
-    """The backend that a recipe means: "auto" is one that has the recipe's optimiser."""
+    """The backend that a recipe means: "auto" is one that has the recipe's optimiser and precision."""
+    if recipe.model.backend == "auto" and recipe.train.precision != "float32":
+        return "torch"
     if recipe.model.backend != "auto" or recipe.train.optimizer != "muon":
         return recipe.model.backend
     return "reference" if available("torch") else "torch"

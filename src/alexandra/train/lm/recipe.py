@@ -70,6 +70,8 @@ class TrainConfig(Config):
 
     `fixed_order`: not even in rounding (documents go through one at a time, in an order of their own; slower).
     With `muon`, hidden matrices take steps of `muon_lr` with `momentum` (0: 0.95), all else those of AdamW at `lr`.
+    `precision` (torch): what products are computed in; weights, moments and losses stay float32. fp8 needs torchao.
+    `activation_checkpointing`: less memory, more time, the same numbers (native, torch).
     `decay` is the last share of the steps in which the schedule `wsd` falls. `ema` above 0 keeps an average of the
     weights, average = ema * average + (1 - ema) * weights after each step, which is measured and saved instead.
     """
@@ -90,6 +92,8 @@ class TrainConfig(Config):
     clip: float = Field(default=1.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
     micro: int = Field(default=0, ge=0)
+    precision: Literal["float32", "bf16", "fp16", "fp8"] = "float32"
+    activation_checkpointing: bool = False
     fixed_order: bool = False
     pack: bool = False
     per_sequence: bool = False

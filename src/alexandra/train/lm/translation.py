@@ -82,10 +82,11 @@ _OPTIMIZERS = {
     "paged_adamw_8bit": "adamw",
     "sgd": "sgd",
 }
+_PRECISIONS = {"fp8": "fp8", "fp16": "fp16", "float16": "fp16", "bf16": "bf16", "bfloat16": "bf16"}
 COMPUTES = "how it is computed; results do not depend on it"
 WRITES = "where and how often things are written; --runs names the folder"
 _COMPUTED = """
-    gradient_checkpointing gradient_checkpointing_kwargs activation_offloading dataset_num_proc dataset_processes
+    gradient_checkpointing_kwargs activation_offloading dataset_num_proc dataset_processes
     flash_attention sdp_attention attn_implementation use_liger_kernel dataloader_num_workers tf32 ddp_timeout
     dataloader_pin_memory low_cpu_mem_usage torch_compile pad_to_multiple_of pad_to_sequence_len group_by_length
     ddp_find_unused_parameters use_vllm vllm_mode vllm_gpu_memory_utilization precompute_ref_log_probs
@@ -128,9 +129,18 @@ class Rules:
         for key, why in _NO_EFFECT.items():
             if key in self.flat:
                 self.made.no_effect[key] = why
-        for key in ("bf16", "fp16", "fp8", "bfloat16", "float16", "dtype", "torch_dtype"):
+        for key, name in _PRECISIONS.items():
+            if self.value(key) is True:
+                self.made.put(key, "train.precision", name)
+            elif key in self.flat:
+                self.made.no_effect[key] = "it is off" if self.value(key) is False else COMPUTES
+        if self.value("gradient_checkpointing"):
+            self.made.put("gradient_checkpointing", "train.activation_checkpointing", True)
+        elif "gradient_checkpointing" in self.flat:
+            self.made.no_effect["gradient_checkpointing"] = "it is off"
+        for key in ("dtype", "torch_dtype"):
             if self.value(key) not in (None, False, "auto", "float32"):
-                self.leave(key, f"{self.flat[key]!r}: say the precision in the recipe; here weights are float32")
+                self.leave(key, f"{self.flat[key]!r}: weights are float32; precision = 'bf16' computes in less")
             elif key in self.flat:
                 self.made.no_effect[key] = COMPUTES
         for key in ("load_in_4bit", "load_in_8bit", "trust_remote_code"):
