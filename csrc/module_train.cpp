@@ -175,6 +175,7 @@ void bind_trainer(nb::module_& m) {
         .def_prop_ro("gradient_floats", [](Trainer& t) { return t.plan().gradient_floats; })
         .def_prop_ro("learned_floats", [](Trainer& t) { return t.plan().learned_floats; })
         .def_prop_ro("num_moments", [](Trainer& t) { return t.moments().size(); })
+        .def_prop_ro("norm", &Trainer::norm)
         .def_prop_ro("look_every", &Trainer::look_every)
         .def("run", &run, "losses"_a, "looks"_a, "progress"_a = nb::none())
         .def("gradients", [](Trainer& t, std::vector<Floats> arrays) {

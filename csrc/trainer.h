@@ -75,6 +75,8 @@ public:
 
     int64_t step() const { return step_; }
     void set_step(int64_t step) { step_ = step; }
+    // Of all gradients of the last step, before clipping; not a number without clipping, which alone asks for it.
+    double norm() const { return norm_; }
     int64_t look_every() const { return program_.stops ? look_every_ : 0; }
     Watch& watch() { return watch_; }
     Memory& best_weights() { return best_; }
@@ -117,6 +119,7 @@ private:
     std::vector<LossScale> scales_;
     std::vector<int32_t> index_;  // the epoch's order of rows
     std::vector<float> norms_;    // sum of squares of each row of each gradient
+    double norm_ = std::numeric_limits<double>::quiet_NaN();
     std::shared_ptr<Evaluator> validation_;
     bool given_ = false;  // gradients come from outside: penalties have no say
     Watch watch_;

@@ -46,7 +46,8 @@ float Trainer::clip_scale() {
     });
     double sum = 0;
     for (float square : norms_) sum += double(square);
-    return float(std::min(1.0, program_.clip_norm / (std::sqrt(sum) + 1e-6)));
+    norm_ = std::sqrt(sum);
+    return float(std::min(1.0, program_.clip_norm / (norm_ + 1e-6)));
 }
 
 // Adam's and AdamW's numbers at a step, with decay.

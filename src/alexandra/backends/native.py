@@ -319,6 +319,11 @@ class NativeState:
         return int(self.trainer.step)
 
     @property
+    def grad_norm(self) -> float:
+        """The global norm of the last step's gradient before clipping; NaN without clipping, which alone asks for it."""
+        return float(self.trainer.norm)
+
+    @property
     def stopped(self) -> bool:
         """Whether the program's early stop has ended the run."""
         return bool(self.trainer.watch[3])

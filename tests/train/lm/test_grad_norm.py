@@ -63,7 +63,16 @@ def test_every_stage_that_learns_tells_it_and_a_critic_its_own() -> None:
     assert done.result.last["grad_norm"] > 0 and done.result.last["value_grad_norm"] > 0
 
 
-def test_a_step_without_an_update_and_the_native_engine_tell_nothing() -> None:
+@pytest.mark.skipif(bool(available("native")), reason="the native engine is not built")
+def test_the_engine_tells_the_norm_that_it_clips() -> None:
+    norms = [
+        run(model={"backend": backend}, train={"clip": 1e-3}).result.last["grad_norm"]
+        for backend in ("native", "reference")
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4) and norms[0] > 1e-3
+
+
+def test_a_step_without_an_update_and_the_engine_without_clipping_tell_nothing() -> None:
     done = train(
         "grpo",
         model=model(),

@@ -53,7 +53,7 @@ class FedRun:
     def take_norm(self) -> float:
         """The mean norm of the updates' gradients before clipping since this was last asked.
 
-        NaN without an update, and on the native engine, which does not say.
+        NaN without an update, and on the native engine without clipping, where it is not known.
         """
         norms, self._norms = self._norms, []
         return float(np.mean(norms)) if norms else nan
