@@ -320,7 +320,7 @@ class NativeState:
 
     @property
     def grad_norm(self) -> float:
-        """The global norm of the last step's gradient before clipping; NaN without clipping, which alone asks for it."""
+        """The global norm of the last step's gradient before clipping; NaN without clipping, which alone asks it."""
         return float(self.trainer.norm)
 
     @property
