@@ -38,9 +38,9 @@ from alexandra.data.dedup.shingles import MinHash, sign
 from alexandra.data.filters.language import MERGED, language_of
 from alexandra.data.flow import Drop
 from alexandra.data.formats import ReadOptions, read_file
-from alexandra.data.load.loader import token_rows
 from alexandra.data.steps import build_steps
 from alexandra.data.tokens.pack import pack
+from alexandra.lang.nureon import compile_network
 from alexandra.objectives.spec import WeightedCrossEntropy
 from alexandra.records import Document
 from alexandra.rng import derive
@@ -51,18 +51,6 @@ TYPES = {
     "CREDIT_CARD": "CARD", "PHONE_NUMBER": "PHONE", "EMAIL_ADDRESS": "EMAIL", "IBAN_CODE": "IBAN", "US_SSN": "SSN",
     "IP_ADDRESS": "IP",
 }  # fmt: skip
-NETWORK = """
-NETWORK packed
-BEGIN
-  LAYER INPUT name=tokens shape=(SEQ) dtype=int32
-  LAYER INPUT name=segments shape=(SEQ) dtype=int32
-  LAYER EMBEDDING name=embed vocab=64 size=16
-  LAYER ATTENTION name=attention heads=2 rope=TRUE
-  LAYER OUTPUT name=logits size=64
-  CONNECT tokens -> embed -> attention -> logits
-  CONNECT segments -> attention
-END
-"""
 SMALLEST_MB, START_SECONDS = 0.1, 0.05
 
 
@@ -124,25 +112,17 @@ def bench_packing() -> dict[str, Any]:
     lengths = np.exp(derive(0, "lengths").normal(20_000) * 1.1 + 5.5).astype(np.int64) + 1
     out: dict[str, Any] = {f"filled at {n}": round(pack(lengths, n).filled, 5) for n in (512, 2048, 8192)}
     documents = [derive(0, "doc", i).below(64, 3 + i % 29) for i in range(120)]
-    packing = pack(np.array([len(one) for one in documents]), 32)
-    packed = [[documents[piece.document] for piece in row] for row in packing.rows]
-    losses = [_losses(rows) for rows in (packed, [[one] for one in documents])]
+    losses = [_losses(rows) for rows in _of_tests("data/load/test_packed_loss.py").packed_and_alone(documents, 32)]
     gap = float(np.abs(losses[0] - losses[1]).max())
     return out | {"losses": {"steps": len(losses[0]), "first": losses[0][0], "last": losses[0][-1], "largest gap": gap}}
 
 
 def _losses(rows: list[list[np.ndarray]]) -> np.ndarray:
     """The losses of 20 steps, each on all rows."""
-    tokens, segments = np.zeros((2, len(rows), 32), np.int32)
-    for number, row in enumerate(rows):
-        flat = np.concatenate(row)
-        tokens[number, : len(flat)] = flat
-        segments[number, : len(flat)] = np.repeat(np.arange(1, len(row) + 1), [len(one) for one in row])
-    batch = token_rows(tokens, segments)
-    model = ax.bind(ax.compile(NETWORK), backend="reference", seed=0)
-    history = model.fit(
-        {"tokens": batch.tokens, "segments": batch.segments},
-        {"classes": batch.targets, "weights": batch.mask},
+    given = _of_tests("data/load/test_packed_loss.py")
+    graph = compile_network(given.NETWORK, constants={"vocabulary": 64, "width": 16})
+    history = ax.bind(graph, backend="reference", seed=0).fit(
+        *given.filled(rows, 32),
         objective=WeightedCrossEntropy(normalizer="weights"),
         epochs=20,
         batch_size=len(rows),
@@ -151,11 +131,17 @@ def _losses(rows: list[list[np.ndarray]]) -> np.ndarray:
     return np.asarray(history.losses, dtype=np.float64)
 
 
-def bench_hostile(size: int = 1_000_000) -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location("hostile", ROOT / "tests/data/test_hostile.py")
+def _of_tests(path: str) -> Any:
+    """A module of tests/, for what it makes."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / "tests" / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def bench_hostile(size: int = 1_000_000) -> dict[str, Any]:
+    module = _of_tests("data/test_hostile.py")
     folder = Path(tempfile.mkdtemp())
     steps = build_steps(tuple({"use": name} for name in module.USED), folder)
     worst: list[tuple[float, str, str]] = []

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.train.grapheme.test_brain import TINY
 from typer.testing import CliRunner
 
 from alexandra.api import brain
@@ -12,22 +13,13 @@ from alexandra.errors import NotFoundError, UsageError
 
 pytest.importorskip("alexandra._native", reason="the brain runs on the native engine")
 
-RECIPE = """
-[training]
-batch_size = 16
+RECIPE = f"""{TINY}
 epochs = 2
 updates_per_epoch = 2
 warmup = 1
 [curriculum]
 end_level = 1
 measured = 5
-[network]
-width = 16
-layers = 1
-heads = 2
-hidden = 32
-[hardware]
-num_threads = 1
 """
 
 

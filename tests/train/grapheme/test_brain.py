@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -74,21 +75,23 @@ parallel_batches = true
 """
 
 
+TINY = """
+[network]
+width = 16
+layers = 1
+heads = 2
+hidden = 32
+[hardware]
+num_threads = 1
+[training]
+batch_size = 16
+"""
+
+
 def small(**training: int) -> BrainRecipe:
-    record = {
-        "training": {
-            "batch_size": 16,
-            "epochs": 4,
-            "epochs_per_level": 2,
-            "updates_per_epoch": 3,
-            "warmup": 2,
-            **training,
-        },
-        "curriculum": {"end_level": 2, "measured": 10},
-        "network": {"width": 16, "layers": 1, "heads": 2, "hidden": 32},
-        "hardware": {"num_threads": 1},
-    }
-    return BrainRecipe.model_validate(record)
+    record = tomllib.loads(TINY)
+    record["training"] |= {"epochs": 4, "epochs_per_level": 2, "updates_per_epoch": 3, "warmup": 2, **training}
+    return BrainRecipe.model_validate({**record, "curriculum": {"end_level": 2, "measured": 10}})
 
 
 def test_the_seeds_configuration_is_a_recipe_as_it_stands(tmp_path: Path) -> None:
@@ -186,7 +189,7 @@ def test_the_curriculum_goes_on_when_time_is_up_and_then_learns_every_level(tmp_
 def learnt_little() -> tuple[Solver, dict[str, np.ndarray]]:
     import alexandra as ax
 
-    graph = compile_network(NETWORK, constants={"width": 16, "layers": 1, "heads": 2, "hidden": 32})
+    graph = network(small())
     weights = dict(ax.bind(graph, backend="native", seed=3).weights.items())
     return Solver(graph, weights), weights
 
