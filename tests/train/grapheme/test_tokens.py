@@ -37,6 +37,12 @@ def test_digits_stand_least_significant_first_with_their_place() -> None:
     assert [WORDS[token] for token in encode(-305)] == ["~", "5@0", "0@1", "3@2"]
 
 
+def test_a_quotient_of_numbers_has_its_own_head() -> None:
+    words = [WORDS[token] for token in encode(("/", 7, ("/", -2, 13)))]
+    assert words == ["/", "7@0", "ratio", "~", "2@0", "3@0", "1@1"]
+    assert decode(encode(("/", 7, ("/", -2, 13)))) == ("/", 7, ("/", -2, 13))
+
+
 def test_tokens_that_are_no_graph_are_none() -> None:
     assert decode([]) is None
     assert decode([NUMBER["+"], NUMBER["1@0"]]) is None

@@ -9,10 +9,11 @@ c (h^k - l^k) / k; an equation becomes the formula of its solution.
 from __future__ import annotations
 
 from fractions import Fraction
+from math import gcd, lcm
 from typing import Any
 
 from alexandra.curriculum.derivation.rewrite import rewritten
-from alexandra.curriculum.derivation.tree import Tree, negative, tree
+from alexandra.curriculum.derivation.tree import Tree, is_ratio, negative, tree
 from alexandra.curriculum.questions import Answer, Question
 
 Node = tuple[Any, ...]
@@ -198,16 +199,21 @@ def _kernel(part: Tree) -> Tree:
 
 
 def _definite(task: Node) -> Tree:
+    """The terms' c (h^k - l^k) / k over their common denominator."""
     low, high = task[3], task[4]
-    found = []
+    parts = []
     for sign, part in terms(task[1]):
         c, n = _monomial(part)
         k = n + 1
         upper, lower = (high, low) if k == 1 else (("^", high, k), ("^", low, k))
         rise: Tree = upper if low == 0 else ("-", upper, lower)
-        rise = rise if c == 1 else ("*", c, rise)
-        found.append((sign, rise if k == 1 else ("/", rise, k)))
-    return total(found)
+        parts.append((sign, c // gcd(c, k), k // gcd(c, k), rise))
+    below = lcm(*[k for _, _, k, _ in parts])
+    found = []
+    for sign, c, k, rise in parts:
+        factor: Tree = c * (below // k) if 1 in (c, below // k) else ("*", c, below // k)
+        found.append((sign, rise if factor == 1 else ("*", factor, rise)))
+    return total(found) if below == 1 else ("/", total(found), below)
 
 
 def _monomial(part: Tree) -> tuple[int, int]:
@@ -296,6 +302,16 @@ def _quadratic(left: Tree, right: Tree) -> Tree:
 def monic(b: Tree, c: Tree) -> Tree:
     """The equation x^2 + b x + c = 0."""
     return ("solve", ("=", ("+", ("+", ("^", "x", 2), ("*", b, "x")), c), 0), "x")
+
+
+def with_whole_coefficients(task: Node) -> Tree:
+    """The monic equation with those quotients divided that are whole."""
+
+    def whole(part: Tree) -> Tree:
+        return part[1] // part[2] if isinstance(part, tuple) and is_ratio(part) and part[1] % part[2] == 0 else part
+
+    outer = task[1][1]
+    return monic(whole(outer[1][2][1]), whole(outer[2]))
 
 
 def roots(task: Node) -> Tree | None:

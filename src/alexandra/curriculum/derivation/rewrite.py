@@ -1,15 +1,16 @@
 """One step of exact arithmetic on a tree: every innermost operation that can be done is done, all at once.
 
-What counts as one operation is kept small: sums and differences of whole numbers, products by one digit, small powers,
-quotients with short divisors. A longer product becomes a sum of such products, an operation on fractions becomes
-operations on whole numbers, a long division takes its highest digit first. Fractions are reduced where both parts are
-small; a finished number may be 18/24.
+What counts as one operation is kept small: sums and differences of positive or small numbers, products of two digits
+or under 100, small powers, quotients of short numbers. A longer product becomes a sum of such products, an operation on
+fractions becomes operations on whole numbers, a long division takes its highest digit first, an angle is brought into
+one turn. Fractions are reduced where both parts are small; a finished number may be 18/24.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from math import gcd, isqrt
 from typing import Any
 
@@ -19,6 +20,8 @@ _TRIG = ("sin", "cos", "tan")
 # cos of k sixths of a half turn where it is rational, by k from 0 to 11, times 2
 _COS_SIXTHS = {0: 2, 2: 1, 3: 0, 4: -1, 6: -2, 8: -1, 9: 0, 10: 1}
 _STUCK: Tree = ()
+_ONES = tuple(10**place for place in range(9))
+_SMALL = 99  # numbers up to here are added and taken away whatever their signs
 Rule = Callable[[Tree], Tree]
 
 
@@ -56,15 +59,26 @@ def _operation(part: tuple[Any, ...]) -> Tree:
 def _times(a: int, b: int) -> Tree:
     if _digits(b) > _digits(a):
         a, b = b, a
-    if _digits(b) < 2:
+    if b == 0 or _digits(b) < 2 and (_digits(a) < 2 or abs(a * b) < 100 or abs(b) in _ONES):
         return a * b
-    sign, left = (1 if b > 0 else -1), abs(b)
-    parts = [a * sign * (left // 10**place % 10) * 10**place for place in range(len(str(left)))]
-    parts = [one for one in parts if one]
-    total: Tree = parts[0]
-    for one in parts[1:]:
-        total = ("+", total, one)
-    return total
+    if a * b < 0:
+        return ("~", _times(abs(a), abs(b)))
+    rows: list[Tree] = []
+    for digit in _digits_of(abs(b)):
+        rows.append(_total([part * digit for part in ([abs(a)] if digit in _ONES else _digits_of(abs(a)))]))
+    return _total(rows)
+
+
+def _digits_of(number: int) -> list[int]:
+    """Its digits with the zeros behind them, lowest first, without those that are 0; their sum is `number`."""
+    found = [int(digit) * 10**place for place, digit in enumerate(reversed(str(number)))]
+    return [one for one in found if one]
+
+
+def _total(parts: Sequence[Tree]) -> Tree:
+    """Their sum in halves, so that it takes few steps."""
+    half = len(parts) // 2
+    return parts[0] if not half else ("+", _total(parts[:half]), _total(parts[half:]))
 
 
 def _digits(number: int) -> int:
@@ -73,7 +87,7 @@ def _digits(number: int) -> int:
 
 
 def quotient(a: int, b: int) -> Tree:
-    """a / b as a finished number: the sign above, whole where a short division shows it, small parts reduced."""
+    """a / b as a finished number: the sign above, small parts reduced."""
     if b == 0:
         return _STUCK
     if b < 0:
@@ -81,15 +95,27 @@ def quotient(a: int, b: int) -> Tree:
     if a == 0 or b == 1:
         return a // b
     size = abs(a)
-    if (b <= 5 and a % b == 0) or (size <= 99 and b <= 9) or (size <= 20 and b <= 20):
+    if (size <= 99 and b <= 9) or (size <= 20 and b <= 20):
         common = gcd(a, b)
         a, b = a // common, b // common
     return a if b == 1 else ("/", a, b)
 
 
 def _divided(a: int, b: int) -> Tree:
+    if a and b < 0:
+        return ("/", -a, -b)
     found = quotient(a, b)
     return _STUCK if found == ("/", a, b) else found
+
+
+def _added(op: str, a: int, b: int) -> Tree:
+    """a + b or a - b: at once where both are positive or small, else the sum or difference of positives."""
+    if min(a, b) >= 0 or max(abs(a), abs(b)) <= _SMALL:
+        return a + b if op == "+" else a - b
+    b = b if op == "+" else -b
+    if a < 0:
+        return ("-", b, -a) if b >= 0 else ("~", ("+", -a, -b))
+    return ("+", a, b) if b >= 0 else ("-", a, -b)
 
 
 def _power(a: int, n: int) -> Tree:
@@ -101,8 +127,8 @@ def _power(a: int, n: int) -> Tree:
 
 
 _WHOLE: dict[str, Callable[[int, int], Tree]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
+    "+": partial(_added, "+"),
+    "-": partial(_added, "-"),
     "*": _times,
     "/": _divided,
     "^": _power,
@@ -208,9 +234,19 @@ def _rounded(name: str) -> Rule:
 def _circular(name: str) -> Rule:
     def step(a: Tree) -> Tree:
         turn = _half_turns(a)
-        return _STUCK if turn is None else _circular_value(name, turn)
+        found = _STUCK if turn is None else _circular_value(name, turn)
+        if found == _STUCK or turn is None or a == 0:
+            return found
+        period = 1 if name == "tan" else 2
+        return found if 0 <= turn < period else (name, _angle(turn % period, a))
 
     return step
+
+
+def _angle(turn: Fraction, like: Tree) -> Tree:
+    """`turn` half turns over the denominator of another angle."""
+    assert isinstance(like, tuple)
+    return ("/", ("*", int(turn * like[2]), "pi"), like[2])
 
 
 def _half_turns(a: Tree) -> Fraction | None:

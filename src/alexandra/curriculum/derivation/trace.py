@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from alexandra.curriculum.derivation.opening import opened, roots
+from alexandra.curriculum.derivation.opening import opened, roots, with_whole_coefficients
 from alexandra.curriculum.derivation.rewrite import rewritten
-from alexandra.curriculum.derivation.tree import Tree
+from alexandra.curriculum.derivation.tree import Tree, is_ratio
 from alexandra.curriculum.questions import Answer, Question
 
 MAX_STEPS = 40
@@ -28,5 +28,12 @@ def derivation(question: Question, answer: Answer | None = None) -> list[Tree]:
 
 
 def _stepped(now: Tree) -> Tree:
-    found = roots(now) if isinstance(now, tuple) and now[0] == "solve" else None
-    return rewritten(now) if found is None else found
+    """A quotient that is an answer, or stands in one, is finished as it is."""
+    if is_ratio(now) or not isinstance(now, tuple):
+        return now
+    if now[0] in ("set", "tuple"):
+        return (now[0], *map(_stepped, now[1:]))
+    if now[0] != "solve":
+        return rewritten(now)
+    found = roots(now)
+    return rewritten(with_whole_coefficients(now)) if found is None else found

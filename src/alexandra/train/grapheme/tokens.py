@@ -1,7 +1,8 @@
 """Graphs as tokens and back: prefix order, fixed arities, a number's digits as nodes, least significant first.
 
 A digit's token carries its place (position coupling, Cho et al., 2024; Abacus, McLeish et al., 2024), so that
-equal places look alike wherever a number stands and a number needs no end. A document is
+equal places look alike wherever a number stands and a number needs no end. A quotient of two whole numbers has a head
+of its own, ratio. A document is
 
     BOS question [where name value ...] ? graph => graph => ... => answer EOS
 
@@ -12,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from alexandra.curriculum.derivation.tree import Tree, negative, tree
+from alexandra.curriculum.derivation.tree import Tree, is_ratio, negative, tree
 from alexandra.curriculum.questions import Question
 from alexandra.errors import DataError
 
 PLACES = 9
 _MARKS = ("<pad>", "<bos>", "<eos>", "?", "=>", "where", "end")
 _ARITIES = {
-    "+": 2, "-": 2, "*": 2, "/": 2, "^": 2, "%": 2, "~": 1, "sin": 1, "cos": 1, "tan": 1, "log": 1, "ln": 1, "exp": 1,
-    "sqrt": 1, "abs": 1, "floor": 1, "ceil": 1, "derive": 2, "integrate": 2, "integral": 4, "solve": 2, "system": 4,
-    "=": 2, "set": -1, "tuple": -1,
+    "+": 2, "-": 2, "*": 2, "/": 2, "^": 2, "ratio": 2, "~": 1, "sin": 1, "cos": 1, "tan": 1, "log": 1, "ln": 1,
+    "exp": 1, "sqrt": 1, "abs": 1, "floor": 1, "ceil": 1, "derive": 2, "integrate": 2, "integral": 4, "solve": 2,
+    "system": 4, "=": 2, "set": -1, "tuple": -1,
 }  # fmt: skip
 _ATOMS = ("x", "y", "z", "pi", "e")
 WORDS = (*_MARKS, *_ARITIES, *_ATOMS, *(f"{digit}@{place}" for place in range(PLACES) for digit in range(10)))
@@ -30,7 +31,7 @@ PAD, BOS, EOS, ASK, STEP, WHERE, END = range(len(_MARKS))
 VOCABULARY = len(WORDS)
 _FIRST_DIGIT = NUMBER["0@0"]
 _LONGER = {("integrate", 4): "integral", ("solve", 4): "system"}
-_SHORTER = {"integral": "integrate", "system": "solve"}
+_SHORTER = {"integral": "integrate", "system": "solve", "ratio": "/"}
 
 
 def arity(token: int) -> int:
@@ -51,7 +52,7 @@ def _written(part: Tree, into: list[int]) -> None:
             raise DataError(f"the network knows no symbol {part!r}", hint="it reads " + ", ".join(_ATOMS))
         into.append(NUMBER[part])
     else:
-        op = _LONGER.get((part[0], len(part) - 1), part[0])
+        op = "ratio" if is_ratio(part) else _LONGER.get((part[0], len(part) - 1), part[0])
         if op not in _ARITIES or _ARITIES[op] not in (len(part) - 1, -1):
             raise DataError(f"the network knows no {part[0]!r} of {len(part) - 1} operands")
         into.append(NUMBER[op])
