@@ -246,41 +246,64 @@ def verified(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def own_mistakes(built: Built, rows: Sequence[Row], seed: int) -> list[str]:
+    """A sampled answer to each prompt that is not the right one; the right one reversed where the model never errs."""
+    policy, tokenizer = built.stage.policy, built.tokenizer  # type: ignore[attr-defined]
+    found = [row["answer"][::-1] + "A" for row in rows]
+    for attempt in range(2):
+        for first in range(0, len(rows), 250):
+            part = rows[first : first + 250]
+            prompts = [tokenizer.encode(row["prompt"]) for row in part]
+            streams = [derive(seed, "mistakes", attempt, first + i) for i in range(len(part))]
+            made = complete(policy, prompts, Sampling(4, stop=(tokenizer.eos,)), streams)
+            for i, (one, row) in enumerate(zip(made, part, strict=True)):
+                text = tokenizer.decode(one.tokens)
+                found[first + i] = text if text and text != row["answer"] else found[first + i]
+    return found
+
+
+# Each stage's own keys; a preference loss wants a smaller rate than likelihood, or both answers lose their probability.
+STAGES: dict[str, dict[str, Any]] = {
+    "dpo": {"train": {"lr": 3e-4}, "dpo": {"beta": 0.1}},
+    "orpo": {"train": {"lr": 2e-3}, "orpo_weight": 1.0},
+    "kto": {"train": {"lr": 3e-4}, "kto": {"beta": 0.1}},
+    "ppo": {
+        "train": {"lr": 1e-3, "steps": 400},
+        "rollout": {"prompts": 128, "group": 1, "max_tokens": 4, "epochs": 2, "minibatches": 2, "kl": 0.0},
+    },
+    "reward": {"train": {"lr": 1e-3}},
+}
+
+
 def preferences(options: argparse.Namespace) -> dict[str, Any]:
     """Each stage from one warm start: greedy exact match on held-out prompts before and after (pairs ranked right for
-    the reward model), on answers that shift three letters."""
+    the reward model), on answers that shift three letters. A pair is the right answer and a mistake of the warm model's
+    own; KTO sees one of the two, PPO the letters that are right."""
     train, held = toy(shifting)(options.seed)
-    test = held[:500]
-    for number, row in enumerate(train):
-        wrong = derive(options.seed, "wrong", number)
-        place, letter = int(wrong.below(3, 1)[0]), "ABCDEFGH"[int(wrong.at(1).below(8, 1)[0])]
-        answer = row["answer"]
-        bad = answer[:place] + letter + answer[place + 1 :]
-        row |= {"chosen": answer, "rejected": bad if bad != answer else answer[::-1] + "A", "label": number % 2 == 0}
-        row["completion"] = row["chosen"] if row["label"] else row["rejected"]
+    train, test = train[:4000], held[:500]
     demonstrations = [{**row, "completion": row["answer"]} for row in train]
     clock = Clock.start()
     built, notes = warm(demonstrations, held[500:], options)
     folder = ModelFolder(built.model.graph, built.model.weights, built.tokenizer)
     before = proportion(answers(built, test, 4))
     say(f"preferences: after SFT {before['value']:.3f} {clock.record()}")
+    for rows in (train, test):
+        for number, (row, bad) in enumerate(zip(rows, own_mistakes(built, rows, options.seed), strict=True)):
+            row |= {"chosen": row["answer"], "rejected": bad, "label": number % 2 == 0}
+            row["completion"] = row["chosen"] if row["label"] else row["rejected"]
     found: dict[str, Any] = {"seed": options.seed, **notes, "after_sft": before}
-    common = {"optimizer": "adamw", "lr": 2e-3, "warmup": 10, "batch": 32, "schedule": "constant", "weight_decay": 0.0}
-    for stage, more in (
-        ("dpo", {"dpo": {"beta": 0.3}}),
-        ("orpo", {"orpo_weight": 1.0}),
-        ("kto", {"kto": {"beta": 0.3}}),
-        ("ppo", {"rollout": {"prompts": 64, "group": 1, "max_tokens": 4, "epochs": 2, "minibatches": 2, "kl": 0.01}}),
-        ("reward", {}),
-    ):
+    common = {"warmup": 10, "batch": 32, "schedule": "constant", "weight_decay": 0.0, "steps": 250}
+    for stage in options.stages:
+        more = STAGES[stage]
         record = {"stage": stage, "seed": options.seed, "model": {"backend": "native"}, "data": {"held_out": 0.0}}
-        recipe = validate({**record, "train": common, **more}, Recipe)
+        recipe = validate({**record, **more, "train": common | more["train"]}, Recipe)
         rewards = (load_reward("exact"), load_reward("places")) if stage == "ppo" else ()
-        aside = [{**row, **pairs_of(row)} for row in test]
-        after = build(recipe, Given(folder, train[:4000], held_out=aside, rewards=rewards))
+        after = build(recipe, Given(folder, train, held_out=test, rewards=rewards))
         first = after.stage.evaluate() if stage == "reward" else {}
-        for step in range(options.steps or 200):
-            after.stage.step(step)
+        for step in range(options.steps or recipe.train.steps):
+            numbers = after.stage.step(step)
+            if step % 50 == 49 and stage != "reward":
+                say(f"    {stage} {step + 1} {sum(answers(after, test[:200], 4)) / 200:.3f} {numbers}")
         if stage == "reward":
             right = [i < round(after.stage.evaluate()["eval_accuracy"] * len(test)) for i in range(len(test))]
             found[stage] = {"before": first["eval_accuracy"], "after": proportion(right)}
@@ -288,12 +311,6 @@ def preferences(options: argparse.Namespace) -> dict[str, Any]:
             found[stage] = {"before": before["value"], "after": proportion(answers(after, test, 4))}
         say(f"  {stage}: {found[stage]} {clock.record()}")
     return {**found, **clock.record()}
-
-
-def pairs_of(row: Row) -> Row:
-    """A held-out pair: the right answer, and one with its first letter changed."""
-    letter = "ABCDEFGH"[("ABCDEFGH".index(row["answer"][0]) + 3) % 8]
-    return {"chosen": row["answer"], "rejected": letter + row["answer"][1:], "label": True}
 
 
 def load_reward(name: str) -> Callable[..., float]:
@@ -314,6 +331,7 @@ def main() -> int:
     parser.add_argument("--let", action="append", default=["width=96", "layers=3", "hidden=256"])
     parser.add_argument("--set", action="append", default=[], help="a key of toy_grpo.toml: train.lr=0.0003")
     parser.add_argument("--share", type=float, default=0.2, help="of right answers at which the warm start ends")
+    parser.add_argument("--stages", nargs="*", default=list(STAGES), help="of preferences")
     parser.add_argument("--folder", type=Path, help="keep runs here")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
