@@ -268,8 +268,8 @@ STAGES: dict[str, dict[str, Any]] = {
     "orpo": {"train": {"lr": 2e-3}, "orpo_weight": 1.0},
     "kto": {"train": {"lr": 3e-4}, "kto": {"beta": 0.1}},
     "ppo": {
-        "train": {"lr": 1e-3, "steps": 400},
-        "rollout": {"prompts": 128, "group": 1, "max_tokens": 4, "epochs": 2, "minibatches": 2, "kl": 0.0},
+        "train": {"lr": 5e-4, "steps": 150},
+        "rollout": {"prompts": 128, "group": 1, "max_tokens": 4, "epochs": 2, "minibatches": 2, "kl": 0.02},
     },
     "reward": {"train": {"lr": 1e-3}},
 }
