@@ -52,6 +52,7 @@ class Judge(Closable):
     weights    by verifier's name; default: domain x stance for frameworks, 1 for others
     workers    processes for tools; 0 judges in this process
     cache      a folder that keeps answers between runs; "" keeps them in memory
+    scorers    small models beside their frameworks' tools: folders, or a folder's model.int8.onnx
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class Judge(Closable):
         weights: Mapping[str, float] | None = None,
         workers: int = 0,
         cache: str | Path = "",
+        scorers: Sequence[str | Path] = (),
     ) -> None:
         self.judges = Judges(workers, Cache(cache or None))
-        self.verifiers = six(self.judges.ask) if verifiers is None else [self._made(one) for one in verifiers]
+        made = six(self.judges.ask) if verifiers is None else [self._made(one) for one in verifiers]
+        self.verifiers = _with_scorers(made, scorers)
         self._weights = weights
 
     def _made(self, given: Any) -> Any:
@@ -131,6 +134,22 @@ class Judge(Closable):
         return bool(bands) and sum(band == "approve" for band in bands) >= least * len(bands)
 
 
+def _with_scorers(verifiers: Sequence[Any], folders: Sequence[str | Path]) -> list[Any]:
+    """The verifiers, each scorer beside the tools of its framework."""
+    from alexandra.verifiers.framework import Framework
+    from alexandra.verifiers.scorers import folder
+
+    found = list(verifiers)
+    for path in folders:
+        scorer = folder.load(path)
+        places = [i for i, one in enumerate(found) if isinstance(one, Framework) and one.name == scorer.framework]
+        if not places:
+            names = ", ".join(one.name for one in found)
+            raise VerifierError(f"{str(path)!r} is a scorer for {scorer.framework!r}, which is not among: {names}")
+        found[places[0]] = folder.with_scorer(found[places[0]], scorer)
+    return found
+
+
 def _asked(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": str(entry["question"])} if "question" in entry else {}
 
@@ -142,9 +161,10 @@ def verify(
     weights: Mapping[str, float] | None = None,
     workers: int = 0,
     cache: str | Path = "",
+    scorers: Sequence[str | Path] = (),
 ) -> list[Verdict]:
     """One aggregated Verdict a claim, with `.parts` per framework; default: all six frameworks."""
-    with Judge(verifiers, weights, workers, cache) as judge:
+    with Judge(verifiers, weights, workers, cache, scorers) as judge:
         return judge.verify(claims)
 
 
@@ -157,6 +177,7 @@ class Options:
     cache: str = ""
     page: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
+    scorers: tuple[str, ...] = ()
 
 
 def verify_file(path: str | Path, options: Options | None = None) -> Verified:
@@ -177,7 +198,7 @@ def verify_file(path: str | Path, options: Options | None = None) -> Verified:
     claims = tuple(claim for claim, _ in rows)
     began = time.perf_counter()
     names = list(chosen.verifiers) or None
-    with Judge(names, chosen.weights or None, chosen.workers, chosen.cache) as judge:
+    with Judge(names, chosen.weights or None, chosen.workers, chosen.cache, chosen.scorers) as judge:
         verdicts = tuple(judge.verify(claims))
         bands = tuple(judge.bands(claims, verdicts))
     seconds = time.perf_counter() - began

@@ -13,7 +13,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from alexandra.errors import VerifierError, missing_extra, suggest
 from alexandra.rng import derive
-from alexandra.train.scorer import FAMILIES, Recipe, fine_tune, split
+from alexandra.train.scorer import FAMILIES, Recipe, Tell, fine_tune, split
 from alexandra.verifiers.calibration import fit
 from alexandra.verifiers.scorers.folder import Scorer, load, save
 from alexandra.verifiers.scorers.recipe import card
@@ -135,6 +135,17 @@ def measure(path: str | Path, texts: Sequence[str], labels: Sequence[bool], *, i
     return save(replace(scorer, calibrator=calibrator, card=card(calibrator(raw[~half]), truth[~half])))
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a scorer is made of: `model`, a hub id or a folder; `out` is the scorer's folder, `tell` hears of steps."""
+
+    framework: str
+    model: str | Path
+    out: str | Path
+    recipe: Recipe = field(default_factory=Recipe)
+    tell: Tell | None = None
+
+
 def train_scorer(
     framework: str, model: str | Path, texts: Sequence[str], labels: Sequence[int], out: str | Path,
     recipe: Recipe | None = None,
@@ -144,11 +155,16 @@ def train_scorer(
     Texts are "prompt [SEP] answer" or one text, label 1 is right. A tenth of the prompts calibrates, a fifth measures;
     the card holds n, precision, recall and the rest for float32, and for INT8 under "int8".
     """  # fmt: skip
-    recipe, truth, parts = recipe or Recipe(), np.asarray(labels, dtype=int), split(texts)
+    return trained(Job(framework, model, out, recipe or Recipe()), texts, labels)
+
+
+def trained(job: Job, texts: Sequence[str], labels: Sequence[int]) -> Scorer:
+    """`train_scorer` of a job."""
+    truth, parts = np.asarray(labels, dtype=int), split(texts)
     with tempfile.TemporaryDirectory() as folder:
-        tuned = fine_tune(model, folder, texts, truth.tolist(), recipe)
-        export_scorer(folder, out, framework, max_length=recipe.max_length)
-    exact, small = load(out), load(out, int8=True)
+        tuned = fine_tune(job.model, folder, texts, truth.tolist(), job.recipe, job.tell)
+        export_scorer(folder, job.out, job.framework, max_length=job.recipe.max_length)
+    exact, small = load(job.out), load(job.out, int8=True)
     held, asked = [texts[i] for i in parts.hold], [texts[i] for i in parts.test]
     calibrator = fit(exact.raw(held), truth[parts.hold], "platt")
     made: dict[str, Any] = card(calibrator(exact.raw(asked)), truth[parts.test])

@@ -11,15 +11,21 @@ from alexandra.cli.options import Json, show
 
 
 def train(
-    what: Annotated[str, typer.Argument(help="A recipe (.toml), or a stage such as sft, dpo, grpo.")] = "",
+    what: Annotated[str, typer.Argument(help="A recipe (.toml), a stage such as sft, dpo, grpo, or scorer.")] = "",
     config: Annotated[Path | None, typer.Option(help="A recipe of the brain: the seed's train_config.toml.")] = None,
-    model: Annotated[str, typer.Option(help="A .nl file, an earlier run's model, or transformers' folder or id.")] = "",
+    model: Annotated[
+        str,
+        typer.Option("--model", "--base", help="A .nl file, an earlier run's model, or transformers' folder or id."),
+    ] = "",
     data: Annotated[str, typer.Option(help="JSON lines, Parquet, a folder, or a data set's id.")] = "",
+    framework: Annotated[str, typer.Option(help="The verifier framework that a scorer is for.")] = "",
     reward: Annotated[list[str] | None, typer.Option(help="file.py:function; repeat for more.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the recipe: train.lr=0.001; a,b runs both.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="The brain's folder (default: output_dir of its recipe).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "--out", help="The folder of a scorer, or of the brain (output_dir).")
+    ] = None,
     log_file: Annotated[Path | None, typer.Option(help="The brain's log (default: log_file in its folder).")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the brain's log as well.")] = False,
     seeds: Annotated[int, typer.Option(help="So many runs with consecutive seeds.")] = 1,
@@ -28,10 +34,15 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a language model by a recipe or a stage's defaults.
+    """Train a language model by a recipe or a stage's defaults, or a small scorer of claims for a verifier framework.
 
     Example: alexandra train grpo --model runs/sft/model --data questions.jsonl --reward rewards.py:exact
+
+    Example: alexandra train scorer --framework empirical --data labelled.jsonl --base FOLDER_OR_ID --out scorer
     """
+    if what == "scorer":
+        _train_scorer((framework, data, model, output), tuple(setting or ()), as_json)
+        return
     from alexandra.api import render, training
 
     chosen = str(config or what)
@@ -53,6 +64,16 @@ def _is_brain(recipe: str) -> bool:
     from alexandra.api import brain
 
     return brain.is_brain_recipe(recipe)
+
+
+def _train_scorer(given: tuple[str, str, str, Path | None], settings: tuple[str, ...], as_json: bool) -> None:
+    from alexandra.api import render, scorer_training
+
+    framework, data, base, output = given
+    request = scorer_training.Request(framework, data, base, output or Path("scorer"), settings)
+    with render.progress("training") as update:
+        made = scorer_training.train_scorer(request, update)
+    show(scorer_training.record(made), as_json, lambda: scorer_training.lines(made))
 
 
 def _train_brain(

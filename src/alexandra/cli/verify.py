@@ -15,6 +15,9 @@ def verify(
     verifier: Annotated[
         list[str] | None, typer.Option(help='A framework or "checks.py:mine"; repeat for more. Default: all six.')
     ] = None,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="A scorer's folder, or its model.int8.onnx; repeat for more.")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Write the evidence as an HTML page.")] = None,
     cache: Annotated[Path | None, typer.Option(help="A folder that keeps answers between runs.")] = None,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes; 0 judges in this one.")] = 2,
@@ -28,7 +31,9 @@ def verify(
     from alexandra.api import verify as operations
     from alexandra.api import verify_render
 
-    options = operations.Options(tuple(verifier or ()), workers, str(cache or ""), str(page or ""))
+    options = operations.Options(
+        tuple(verifier or ()), workers, str(cache or ""), str(page or ""), scorers=tuple(scorer or ())
+    )
     found = operations.verify_file(claims, options)
     show(verify_render.plain(found) if as_json else found, as_json, lambda: verify_render.lines(found))
     if strict and found.approved < len(found.claims):

@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
+from alexandra.config import Config
 from alexandra.errors import VerifierError, missing_extra, suggest
 from alexandra.rng import derive
 from alexandra.storage import content_hash
@@ -28,17 +30,22 @@ PAD, BEGIN, END, UNKNOWN = range(4)
 FAMILIES = ("t5", "bert", "roberta", "deberta-v2", "albert", "longformer")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How it is fine-tuned. `learning_rate` rises over the first tenth of the steps and falls to zero."""
+Tell = Callable[[str, int, int], None]
 
-    epochs: int = 3
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    max_length: int = 256
-    clip: float = 1.0
-    seed: int = 0
+
+class Recipe(Config):
+    """How it is fine-tuned. `learning_rate` rises over the first tenth of the steps and falls to zero.
+
+    `max_length` is in tokens; a longer text is cut.
+    """
+
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_length: int = Field(default=256, ge=8)
+    clip: float = Field(default=1.0, gt=0)
+    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,13 @@ def pairs(texts: Sequence[str]) -> list[Any]:
 
 
 def fine_tune(
-    model: str | Path, out: str | Path, texts: Sequence[str], labels: Sequence[int], recipe: Recipe | None = None
+    model: str | Path, out: str | Path, texts: Sequence[str], labels: Sequence[int],
+    recipe: Recipe | None = None, tell: Tell | None = None,
 ) -> FineTuned:
-    """Fine-tune the classifier in `model` and write it to the folder `out`; label 1 means that a claim is right."""
+    """Fine-tune the classifier in `model` and write it to the folder `out`; label 1 means that a claim is right.
+
+    `tell` hears of every step: the loss so far, the step's number, of how many.
+    """  # fmt: skip
     torch, transformers = _libraries()
     recipe, truth, parts = recipe or Recipe(), np.asarray(labels, dtype=np.int64), split(texts)
     if len(truth) != len(texts) or len(set(truth.tolist())) != 2 or not len(parts.fit) or not len(parts.hold):
@@ -101,7 +112,7 @@ def fine_tune(
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(model), use_fast=True)
         read = _Reader(tokenizer, pairs(texts), truth, recipe.max_length)
-        losses = _trained(torch, network, read, parts, recipe)
+        losses = _trained(torch, network, read, parts, recipe, tell)
     network.save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
     return FineTuned(Path(out), losses)
@@ -147,7 +158,9 @@ class _Reader:
         return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(self.truth[rows])
 
 
-def _trained(torch: Any, network: Any, read: _Reader, parts: Parts, recipe: Recipe) -> tuple[float, ...]:
+def _trained(
+    torch: Any, network: Any, read: _Reader, parts: Parts, recipe: Recipe, tell: Tell | None
+) -> tuple[float, ...]:
     """Train in place, keep the weights of the best epoch; returns the held loss of each."""
     steps = -(-len(parts.fit) // recipe.batch_size)
     total, warm = recipe.epochs * steps, max(1, recipe.epochs * steps // 10)
@@ -168,6 +181,9 @@ def _trained(torch: Any, network: Any, read: _Reader, parts: Parts, recipe: Reci
             torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
             optimiser.step()
             rate.step()
+            if tell is not None:
+                held = f", held loss {losses[-1]:.3f}" if losses else ""
+                tell(f"loss {loss.item():.3f}{held}", epoch * steps + start // recipe.batch_size + 1, total)
         losses.append(_held_loss(torch, network, read, parts.hold, recipe.batch_size))
         if losses[-1] == min(losses):
             kept = copy.deepcopy(network.state_dict())

@@ -111,7 +111,7 @@ class Judges(Closable):
         many = sum(len(claims) for _, claims in asked) >= MANY
         for number, (tool, claims) in enumerate(asked):
             places = list(range(len(claims)))
-            if self._pool is None or not (tool.isolated or many) or tool.absent():
+            if self._pool is None or not tool.ships or not (tool.isolated or many) or tool.absent():
                 for i, verdict in zip(places, run(tool, claims), strict=True):
                     verdicts[number][i] = verdict
                 continue

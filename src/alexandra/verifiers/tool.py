@@ -41,6 +41,7 @@ class Tool:
     missing   what is not there and how to install it, or "";  version: of the tool itself
     hard      a refutation by this tool is a veto
     seconds   deadline per claim;  isolated: it may hang or crash, so it belongs in a worker process
+    ships     worker processes know it by its name; what does not ship is asked in the caller's process
     """
 
     name: str
@@ -55,6 +56,7 @@ class Tool:
     seconds: float = 2.0
     isolated: bool = False
     selective: bool = True
+    ships: bool = True
 
     def why_not(self, claim: Claim) -> str:
         """Why this claim is none of its business, or ""."""

@@ -71,6 +71,12 @@ class Scorer:
     def version(self) -> str:
         return f"{self.family} {content_hash(self.model.read_bytes())[:12]}"
 
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """The card of the model that is run: INT8 has its own where it was measured."""
+        card: Mapping[str, Any] = self.card.get("int8", self.card) if self.int8 else self.card
+        return card
+
     def raw(self, texts: Sequence[str]) -> np.ndarray:
         """The model's own probability per text, before calibration."""
         out = [self._some(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
@@ -96,8 +102,10 @@ class Scorer:
 
 
 def load(path: str | Path, int8: bool = False) -> Scorer:
-    """The scorer in a folder; VerifierError says what is missing."""
+    """The scorer in a folder, or of a folder's model.int8.onnx; VerifierError says what is missing."""
     folder = Path(path)
+    if folder.suffix == ".onnx":
+        folder, int8 = folder.parent, folder.name == "model.int8.onnx"
     if not (folder / "scorer.json").is_file():
         raise VerifierError(f"no scorer in {str(path)!r}", hint="a scorer's folder has scorer.json and model.onnx")
     facts = read_json(folder / "scorer.json")
@@ -138,13 +146,15 @@ def text_of(claim: Claim) -> str:
 def tool(scorer: Scorer) -> Tool:
     """The scorer as a tool of its framework; it abstains until enough was measured of it."""
 
+    card = scorer.measured
+
     def batch(tool: Tool, claims: Sequence[Claim]) -> list[Verdict]:
-        n, precision = int(scorer.card.get("n", 0)), float(scorer.card.get("precision") or 0.0)
+        n, precision = int(card.get("n", 0)), float(card.get("precision") or 0.0)
         if n < FEWEST_MEASURED:
             return [tool.abstains(f"the scorer was measured on {n} claims, it needs {FEWEST_MEASURED}") for _ in claims]
         found = scorer.probabilities([text_of(claim) for claim in claims])
         sure = min(SOFT, max(0.0, 2 * precision - 1))
-        words = f"precision {precision:.2f} and recall {float(scorer.card.get('recall', 0)):.2f} on {n} claims"
+        words = f"precision {precision:.2f} and recall {float(card.get('recall', 0)):.2f} on {n} claims"
         return [
             tool.says(claim, float(p), f"{scorer.family} gives it {p:.2f}; {words}", confidence=sure)
             for claim, p in zip(claims, found, strict=True)
@@ -152,7 +162,16 @@ def tool(scorer: Scorer) -> Tool:
 
     missing = needs_package("onnxruntime", "onnxruntime")
     name = f"{scorer.framework}_scorer"
-    return Tool(name, scorer.framework, ("text",), lambda: scorer.version, batch=batch, missing=missing, seconds=5.0)
+    return Tool(
+        name, scorer.framework, ("text",), lambda: _version(scorer), batch=batch, missing=missing, seconds=5.0,
+        ships=False,
+    )  # fmt: skip
+
+
+def _version(scorer: Scorer) -> str:
+    """The model and what is known of it: a scorer that was measured again is another tool."""
+    known = json.dumps([dict(scorer.card), scorer.calibrator and scorer.calibrator.json()], sort_keys=True)
+    return f"{scorer.version} {content_hash(known.encode())[:8]}"
 
 
 def with_scorer(framework: Framework, scorer: Scorer) -> Framework:
