@@ -49,7 +49,7 @@ from alexandra.train.lm.rewards import Judge, Mix, judge_of
 from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
 from alexandra.train.lm.sampling import Sampling
 from alexandra.train.lm.scores import RewardModel, ScoreModel, score_graph, score_weights
-from alexandra.train.lm.sources import read_rows
+from alexandra.train.lm.sources import read_rows, token_parts
 from alexandra.train.lm.stage import Metrics, Stage
 from alexandra.train.lm.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, same_tokens
 from alexandra.train.lm.traces import Asked
@@ -114,7 +114,8 @@ class _Builder:
         self.template = _template(recipe.data.template)
         self.hub = None if given.model else self._hub()
         self.source = given.model or (None if self.hub else self._network())
-        self.train, self.held_out = read_rows(recipe, given.data, given.held_out, folder)
+        self.rows = read_rows(recipe, given.data, given.held_out, folder)
+        self.train, self.held_out = self.rows.train, self.rows.held_out
         self.tokenizer = self._tokenizer()
         self.dialogue = Dialogue(self.tokenizer, self.template)
         self.graph = fitted(self.source.graph, self.tokenizer) if self.source else None
@@ -217,22 +218,11 @@ class _Builder:
     # --- stages -----------------------------------------------------------------------------------------
 
     def _pretrain(self) -> tuple[Stage, Model]:
-        texts = [examples.document(row, i) for i, row in enumerate(self.train)]
-        held = [examples.document(row, i) for i, row in enumerate(self.held_out)]
-        if len(texts) == 1 and not held:
-            text, share = texts[0], self.recipe.data.held_out
-            border = len(text) - int(len(text) * share)
-            texts, held = [text[:border]], [text[border:]] if share else []
-        tokens, aside = self._joined(texts), self._joined(held)
+        parts, aside = token_parts(self.rows, self.tokenizer, self.recipe.data.held_out)
         settings = self._likelihood(self.recipe.data.length or 128)
         policy, model = self._trained_here()
-        return Pretraining(policy, tokens, settings, aside), model
-
-    def _joined(self, texts: Sequence[str]) -> np.ndarray:
-        pieces = [[*self.tokenizer.encode(text), self.tokenizer.eos] for text in texts]
-        if len(pieces) == 1:
-            pieces[0].pop()
-        return np.array([token for piece in pieces for token in piece], np.int32)
+        sources = [(len(part), one.weight) for part, one in zip(parts, self.rows.parts, strict=True) if one.weight]
+        return Pretraining(policy, np.concatenate(parts), settings, aside, sources), model
 
     def _likelihood(self, length: int) -> LikelihoodSettings:
         train = self.recipe.train

@@ -67,7 +67,11 @@ class Likelihood(OfPolicy):
 
 
 class Pretraining(OfPolicy):
-    """Windows of `length` + 1 tokens at random places of one long text; every token counts."""
+    """Windows of `length` + 1 tokens at random places of one long text; every token counts.
+
+    `sources` say that `tokens` are several texts one after the other, (length, weight) of each: a window lies in one,
+    which is drawn by the weights.
+    """
 
     name = "pretrain"
 
@@ -77,9 +81,13 @@ class Pretraining(OfPolicy):
         tokens: npt.NDArray[np.integer],
         settings: LikelihoodSettings,
         held_out: npt.NDArray[np.integer] | None = None,
+        sources: Sequence[tuple[int, float]] = (),
     ) -> None:
-        if len(tokens) <= settings.length + 1:
-            raise DataError(f"the text has {len(tokens)} tokens, a window needs {settings.length + 1}")
+        sizes, weights = zip(*(sources or [(len(tokens), 1.0)]), strict=True)
+        if min(sizes) <= settings.length + 1:
+            raise DataError(f"the text has {min(sizes)} tokens, a window needs {settings.length + 1}")
+        self._sizes, self._firsts = np.array(sizes), np.cumsum(sizes) - sizes
+        self._edges = np.cumsum(weights) / sum(weights)
         self.policy, self.tokens, self.settings = policy, tokens, settings
         self.held_out = np.zeros(0, np.int32) if held_out is None else held_out
 
@@ -87,8 +95,13 @@ class Pretraining(OfPolicy):
         """Windows that start where derive(seed, "windows").at(number) says."""
         settings = self.settings
         stream = derive(settings.seed, "windows").at(number)
-        starts = stream.below(len(self.tokens) - settings.length, settings.batch_rows)
-        return _windows(self.tokens, starts.tolist(), settings.length)
+        if len(self._sizes) == 1:
+            starts = stream.below(len(self.tokens) - settings.length, settings.batch_rows)
+            return _windows(self.tokens, starts.tolist(), settings.length)
+        drawn = derive(settings.seed, "sources").at(number).uniform(settings.batch_rows)
+        source = np.minimum(np.searchsorted(self._edges, drawn, side="right"), len(self._sizes) - 1)
+        places = np.floor(stream.uniform(settings.batch_rows) * (self._sizes[source] - settings.length)).astype(int)
+        return _windows(self.tokens, (self._firsts[source] + places).tolist(), settings.length)
 
     def step(self, number: int) -> Metrics:
         return likelihood_step(self.policy, self.batch(number), False)

@@ -53,8 +53,18 @@ class TokenizerConfig(Config):
     eos: str = ""
 
 
+class SourceConfig(Config):
+    """One of several sources; `weight` is its share of the rows a run takes (of the tokens in pre-training)."""
+
+    path: str
+    weight: float = Field(default=0.0, ge=0)
+    split: str = "train"
+
+
 class DataConfig(Config):
-    """`held_out` is a share of the rows, chosen by their content; or name a file of its own. `length` 0: as needed."""
+    """`sources` instead of `path` is a mixture; without weights each source has the share of its rows.
+
+    `held_out` is a share of the rows, chosen by their content; or name a file of its own. `length` 0: as needed."""
 
     path: str = ""
     held_out: float = Field(default=0.1, ge=0, lt=1)
@@ -63,6 +73,7 @@ class DataConfig(Config):
     length: int = Field(default=0, ge=0)
     limit: int = Field(default=0, ge=0)
     split: str = "train"
+    sources: tuple[SourceConfig, ...] = ()
 
 
 class TrainConfig(Config):
