@@ -21,7 +21,7 @@ from alexandra.curriculum.levels import LEVELS
 from alexandra.curriculum.pins import Level
 from alexandra.errors import AlexandraError, DataError, StorageError
 from alexandra.storage import content_hash, read_bytes, read_json
-from alexandra.workers import Pool, values
+from alexandra.workers import Closable, Pool, values
 
 SHOWN = 20
 LINES = 2_000  # proved at a time
@@ -143,17 +143,14 @@ _Proof = tuple[tuple[str, int, str] | None, str, str, tuple[int, int, int]]
 _NO_FACTS = (0, 0, 0)
 
 
-class _Prover:
+class _Prover(Closable):
     """Proves a file's lines in chunks, here or on a pool's processes; results in the order of the lines."""
 
     def __init__(self, workers: int) -> None:
         self.pool = Pool(workers) if workers > 1 else None
         self.workers = workers
 
-    def __enter__(self) -> _Prover:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self.pool is not None:
             self.pool.close()
 
