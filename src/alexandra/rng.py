@@ -70,13 +70,11 @@ class Stream:
 
     def uniform(self, count: int, start: int = 0) -> np.ndarray:
         """float64 in [0, 1) with 24 random bits (one word each: (word >> 8) * 2^-24), exact in float32."""
-        return (self.words(count, start) >> np.uint32(8)).astype(np.float64) * 2.0**-24
+        return uniform_of(self.words(count, start))
 
     def normal(self, count: int, start: int = 0) -> np.ndarray:
         """float64 standard normal by inverting the distribution function at (word + 0.5) * 2^-32."""
-        from scipy.special import ndtri
-
-        return np.asarray(ndtri((self.words(count, start).astype(np.float64) + 0.5) * 2.0**-32))
+        return normal_of(self.words(count, start))
 
     def below(self, bound: int, count: int, start: int = 0) -> np.ndarray:
         """`count` integers in 0 .. bound-1 (int64): (word * bound) >> 32 of one word each; bound <= 2^31."""
@@ -97,6 +95,18 @@ class Stream:
     def integer(self) -> int:
         """One 31-bit integer, for libraries that want a `random_state`."""
         return int(self.words(1)[0] >> np.uint32(1))
+
+
+def uniform_of(words: np.ndarray) -> np.ndarray:
+    """`Stream.uniform` of these words, of any shape."""
+    return (words >> np.uint32(8)).astype(np.float64) * 2.0**-24
+
+
+def normal_of(words: np.ndarray) -> np.ndarray:
+    """`Stream.normal` of these words, of any shape."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((words.astype(np.float64) + 0.5) * 2.0**-32))
 
 
 def _philox(block: np.ndarray, stream: Stream) -> np.ndarray:

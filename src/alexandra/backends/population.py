@@ -21,8 +21,7 @@ from alexandra.backends.native_program import LossTuple, losses_of, settings_of
 from alexandra.errors import BackendError
 from alexandra.ir.check import infer, param_specs
 from alexandra.ir.graph import Graph
-from alexandra.ir.ops import ParamSpec
-from alexandra.ir.weights import INITS, WeightSet, initialise
+from alexandra.ir.weights import INITS, WeightSet, Words
 from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Objective, Program
 from alexandra.rng import Stream, derive
 
@@ -136,21 +135,11 @@ class Shape:
 
     def first_weights(self, seeds: Sequence[int]) -> np.ndarray:
         """Row i is what `initialise(graph, seeds[i])` gives, parameters one after the other."""
-        rows = [self._drawn(name, spec, seeds) for name, spec in self.params.items()]
-        if all(row is not None for row in rows):
-            return np.concatenate([row for row in rows if row is not None], axis=1)
-        return np.stack([self.row_of(initialise(self.graph, seed)) for seed in seeds])
-
-    @staticmethod
-    def _drawn(name: str, spec: ParamSpec, seeds: Sequence[int]) -> np.ndarray | None:
-        """The parameter's first values under every seed, [seeds, size]; None when its rule draws in another way."""
-        try:
-            drawn = np.asarray(INITS[spec.init](_Streams.derive_all(seeds, "init", name), spec)).astype(np.float32)
-        except (NotImplementedError, ValueError):
-            return None
-        if drawn.shape not in ((spec.size,), (len(seeds), spec.size)):
-            return None
-        return np.broadcast_to(drawn, (len(seeds), spec.size))
+        rows = []
+        for name, spec in self.params.items():
+            drawn = INITS[spec.init](_words_of([derive(seed, "init", name) for seed in seeds]), spec)
+            rows.append(np.broadcast_to(drawn.astype(np.float32), (len(seeds), spec.size)))
+        return np.concatenate(rows, axis=1)
 
     def row_of(self, weights: WeightSet) -> np.ndarray:
         """These weights, parameters one after the other; WeightsError unless they are this graph's."""
@@ -178,32 +167,17 @@ def kind_of(program: Program) -> tuple[Any, ...]:
     return (isinstance(rule, SGD), momentum, shrinks, program.clip_norm > 0, program.batch_size)
 
 
-class _Streams(Stream):
-    """One stream per seed: `words` gives a row for each, and what is made of words follows."""
+def _words_of(streams: Sequence[Stream]) -> Words:
+    """`Stream.words` of each, a row for each."""
+    keys = np.array([stream.key for stream in streams], np.uint64)
+    nonces = np.array([stream.nonce for stream in streams], np.uint64)
 
-    keys: np.ndarray
-    nonces: np.ndarray
-
-    @classmethod
-    def derive_all(cls, seeds: Sequence[int], *path: int | str) -> _Streams:
-        each = [derive(seed, *path) for seed in seeds]
-        streams = cls(0, 0)
-        object.__setattr__(streams, "keys", np.array([stream.key for stream in each], np.uint64))
-        object.__setattr__(streams, "nonces", np.array([stream.nonce for stream in each], np.uint64))
-        return streams
-
-    def words(self, count: int, start: int = 0) -> np.ndarray:
-        if start:
-            raise NotImplementedError
-        out = np.empty((len(self.keys), count), np.uint32)
-        _native.random_words(self.keys, self.nonces, out)
+    def words(count: int) -> np.ndarray:
+        out = np.empty((len(keys), count), np.uint32)
+        _native.random_words(keys, nonces, out)
         return out
 
-    def permutation(self, n: int) -> np.ndarray:
-        raise NotImplementedError
-
-    def at(self, lane: int) -> Stream:
-        raise NotImplementedError
+    return words
 
 
 def train(populations: Sequence[Any], threads: int, progress: Callable[[int], None]) -> None:

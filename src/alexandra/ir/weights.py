@@ -18,7 +18,7 @@ from alexandra.errors import StorageError, WeightsError, suggest
 from alexandra.ir.check import param_specs
 from alexandra.ir.graph import Graph
 from alexandra.ir.ops import ParamSpec
-from alexandra.rng import Stream, derive
+from alexandra.rng import derive, normal_of, uniform_of
 from alexandra.storage import (
     array_hash,
     content_hash,
@@ -34,14 +34,16 @@ SCHEMA = 1
 WEIGHTS_FILE, MANIFEST_FILE = "weights.safetensors", "manifest.json"
 EMBEDDING_STD = 0.02
 
-INITS: dict[str, Callable[[Stream, ParamSpec], np.ndarray]] = {
+Words = Callable[[int], np.ndarray]  # that many random words, one stream's or a row for each of several
+
+INITS: dict[str, Callable[[Words, ParamSpec], np.ndarray]] = {
     # Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010, eq. 16
-    "glorot": lambda stream, spec: (
-        (2.0 * stream.uniform(spec.size) - 1.0) * float(np.sqrt(6.0 / (spec.fan_in + spec.fan_out)))
+    "glorot": lambda words, spec: (
+        (2.0 * uniform_of(words(spec.size)) - 1.0) * float(np.sqrt(6.0 / (spec.fan_in + spec.fan_out)))
     ),
-    "normal": lambda stream, spec: EMBEDDING_STD * stream.normal(spec.size),
-    "zeros": lambda stream, spec: np.zeros(spec.size),
-    "ones": lambda stream, spec: np.ones(spec.size),
+    "normal": lambda words, spec: EMBEDDING_STD * normal_of(words(spec.size)),
+    "zeros": lambda words, spec: np.zeros(spec.size),
+    "ones": lambda words, spec: np.ones(spec.size),
 }
 
 
@@ -239,7 +241,7 @@ def initialise(graph: Graph, seed: int = 0) -> WeightSet:
     """
     return WeightSet(
         {
-            name: INITS[spec.init](derive(seed, "init", name), spec).reshape(spec.shape).astype(np.float32)
+            name: INITS[spec.init](derive(seed, "init", name).words, spec).reshape(spec.shape).astype(np.float32)
             for name, spec in param_specs(graph).items()
         }
     )
