@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alexandra.api import training
 from alexandra.config import parse_config
 from alexandra.errors import ConfigError, NotFoundError
 from alexandra.train.lm.foreign_recipe import translate
@@ -150,7 +151,10 @@ def test_defaults_are_those_of_the_other_tool(tmp_path: Path) -> None:
     found = made(tmp_path, "model_name_or_path: net.nl\nmax_steps: 5\n", "dpo.yaml")
     one = recipe(found)
     assert (one.stage, one.train.lr, one.train.batch, one.data.length) == ("dpo", 1e-6, 8, 1023)
-    assert one.train.warmup == 0 and "linear" in found.left["lr_scheduler_type"]
+    assert (one.train.warmup, one.train.schedule, one.train.final) == (0, "linear", 0.0)
+    assert "lr_scheduler_type" not in found.left
+    other = made(tmp_path, "model_name_or_path: net.nl\nmax_steps: 5\nlr_scheduler_type: polynomial\n", "sft.yaml")
+    assert recipe(other).train.schedule == "cosine" and "polynomial" in other.left["lr_scheduler_type"]
     plain = made(tmp_path, "base_model: net.nl\nmax_steps: 5\nlearning_rate: 0.1\n")
     assert (recipe(plain).stage, recipe(plain).train.batch, recipe(plain).data.length) == ("sft", 1, 511)
     assert plain.left == {}
@@ -245,3 +249,35 @@ def test_files_that_are_no_plain_data_are_refused(tmp_path: Path) -> None:
         translate(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="'gdpo' has no stage"):
         made(tmp_path, "base_model: x\nrl: gdpo\n")
+
+
+NET = """LAYER INPUT name=tokens shape=(SEQ) dtype=int32
+LAYER EMBEDDING name=e vocab=AUTO size=8
+LAYER DENSE name=h size=16 activation=tanh
+LAYER OUTPUT name=y size=AUTO
+CONNECT tokens -> e -> h -> y
+"""
+DIRECT = {
+    "trl": ("model_name_or_path: net.nl\ndataset_name: rows.jsonl\nlearning_rate: 0.01\n", "sft.yaml"),
+    "axolotl": ("base_model: net.nl\ndatasets:\n  - path: rows.jsonl\nlearning_rate: 0.01\nrelora: true\n", "a.yml"),
+}
+
+
+@pytest.mark.parametrize("tool", list(DIRECT))
+def test_train_and_doctor_read_the_file_itself(tool: str, tmp_path: Path) -> None:
+    text, name = DIRECT[tool]
+    made(tmp_path, f"{text}max_steps: 3\n", name)
+    (tmp_path / "net.nl").write_text(NET)
+    rows = [{"prompt": a, "completion": b} for a in "abcd" for b in "abcd"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = training.Request(str(tmp_path / name), runs=tmp_path / "runs")
+    if tool == "axolotl":
+        with pytest.warns(UserWarning, match="not taken over: relora"):
+            (done,) = training.train(request)
+    else:
+        (done,) = training.train(request)
+    assert done.result.steps == 3 and done.model is not None and done.recipe.train.lr == 0.01
+    assert done.recipe.train.schedule == {"trl": "linear", "axolotl": "cosine"}[tool]
+    found = training.doctor(request)
+    assert [one.where for one in found.findings if one.check == "recipe"] == ["relora"] * (tool == "axolotl")
+    assert {"mask", "split", "resume"} <= set(found.passed)

@@ -159,9 +159,14 @@ class Rules:
             self.leave(key, f"{name!r}: moments are float32 here")
 
     def schedule(self, key: str, default: str) -> None:
-        """Cosine and constant are ours too; both of theirs end at 0."""
+        """Cosine, linear and constant are ours too; those that fall end at 0."""
         name = str(self.value(key, default))
-        known = {"cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
+        known = {
+            "cosine": "cosine",
+            "linear": "linear",
+            "constant": "constant",
+            "constant_with_warmup": "constant",
+        }
         if name in known:
             self.made.put(key if key in self.flat else "", "train.schedule", known[name])
         else:
