@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -69,3 +70,30 @@ def test_the_same_answer_is_right_of_one_period_and_wrong_of_another() -> None:
 def test_what_has_no_date_is_abstained_from(given: Claim, why: str) -> None:
     (verdict,) = run(valid_time.TOOL, [given])
     assert verdict.score is None and why in verdict.reason
+
+
+BITS = ("Mar", "march", "Denmark", "1990", "12", "2001", "12000", "/", ".", " ", ",", "  ", "a", "sept.", "May", "3")
+MORE = ("x" * 30, "mar" + "x" * 45, " " * 45, "-", "the", "é", "1999", "_", "to", "٣", "nov, 5 , 1970", "1 jan 1999")
+
+
+def test_reading_around_years_finds_what_reading_everything_finds() -> None:
+    source = random.Random(0)
+    for _ in range(4000):
+        words = (source.choice(BITS + MORE) + " " * source.randrange(2) for _ in range(source.randrange(1, 14)))
+        text = "".join(words)
+        near = [(found.span(), found.groupdict()) for found in valid_time._found_dates(text)]
+        assert near == [(found.span(), found.groupdict()) for found in valid_time._SINGLE.finditer(text)], text
+
+
+def test_a_page_is_read_once_for_all_questions_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    plain = valid_time._dates
+    monkeypatch.setattr(valid_time, "_dates", lambda text: read.append(text) or plain(text))
+    passages = [f"In {1900 + i} player {i} went to club {i}. He left club {i} in {1901 + i}." for i in range(60)]
+    answers = [list(valid_time.mentions(f"club {i}", passages)) for i in range(60)]
+    assert all(found and found[0].low == 1900 + i for i, found in enumerate(answers))
+    assert read and max(read.count(text) for text in set(read)) <= 3  # once on its page, and where it names an answer
+
+
+def test_long_months_are_months() -> None:
+    assert valid_time.period("in \u017fep 1990") == valid_time.period("in Sep 1990")

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from alexandra.records import Claim, Verdict
 from alexandra.verifiers.tool import SOFT, Tool, own_version
@@ -36,6 +37,9 @@ _RANGE = re.compile(
 _OPEN = re.compile(r"(?:since|from)\s+" + _date() + r"(?:\s*[-–—]\s*present)?", re.IGNORECASE)
 _ENDS = re.compile(r"(?:until|till|up to|left\b[^.]{0,30}\bin)\s+" + _date(), re.IGNORECASE)
 _PRESENT = re.compile(_date() + r"\s*(?:-|–|—|to)\s*(?:present|now|today|date)", re.IGNORECASE)
+_ENDING = re.compile(_YEAR + r"(?!\d)")  # how every date ends; its first characters are digits, so it is found fast
+_APART = re.compile(r"[^\W\d_][\W\d_]+[^\W\d_]|[^\w\s.,]|_")  # two words, or a character that is in no date
+BEFORE = 40  # characters before a year in which its day and month are looked for
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"“(])")
 
 
@@ -53,7 +57,7 @@ def _point(found: re.Match[str], suffix: str = "", *, end: bool = False) -> floa
     year, month = int(found[f"year{suffix}"]), found[f"month{suffix}"]
     if not month:
         return float(year) + (1.0 if end else 0.0)
-    place = _MONTHS.index(month[:3].lower())
+    place = _MONTHS.index(month[:3].casefold())
     return year + (place + (1 if end else 0)) / 12
 
 
@@ -82,8 +86,54 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"[^\w]+", " ", text.casefold()).split())
 
 
+def _found_dates(text: str) -> Iterator[re.Match[str]]:
+    """What _SINGLE finds, read only around the years: all of a long text costs ten times as much."""
+    done = 0
+    for year in _ENDING.finditer(text):
+        near = max(done, year.start() - BEFORE)
+        if near > done and not _APART.search(text, near, year.start()):
+            near = done  # one long word, or white space: a date may begin anywhere behind the last year
+        found = _SINGLE.search(text, near, year.end() + 1)
+        if found:
+            yield found
+        done = year.end()
+
+
 def _dates(text: str) -> list[tuple[int, float]]:
-    return [(found.start(), _point(found)) for found in _SINGLE.finditer(text)]
+    return [(found.start(), _point(found)) for found in _found_dates(text)]
+
+
+class _Page:
+    """Passages with what is read of each once, when it is asked for: plain words, dates, sentences and their dates."""
+
+    def __init__(self, passages: tuple[str, ...]) -> None:
+        self.passages = passages
+        self.folded = [passage.casefold() for passage in passages]
+        self._plain: dict[int, str] = {}
+        self._years: dict[int, list[float]] = {}
+        self._sentences: dict[int, list[tuple[str, list[float]]]] = {}
+
+    def has(self, place: int, wanted: str, longest: str) -> bool:
+        """Whether the plain words of a passage have those of the answer, whose longest word is `longest`."""
+        if longest not in self.folded[place]:
+            return False
+        if place not in self._plain:
+            self._plain[place] = _plain(self.passages[place])
+        return wanted in self._plain[place]
+
+    def years(self, place: int) -> list[float]:
+        if place not in self._years:
+            self._years[place] = [year for _, year in _dates(self.passages[place])]
+        return self._years[place]
+
+    def sentences(self, place: int) -> list[tuple[str, list[float]]]:
+        if place not in self._sentences:
+            said = _SENTENCE.split(self.passages[place])
+            self._sentences[place] = [(one, [year for _, year in _dates(one)]) for one in said]
+        return self._sentences[place]
+
+
+_page = lru_cache(maxsize=16)(_Page)
 
 
 def mentions(answer: str, passages: list[str]) -> Iterator[Held]:
@@ -91,17 +141,19 @@ def mentions(answer: str, passages: list[str]) -> Iterator[Held]:
     wanted = _plain(answer)
     if not wanted:
         return
+    page, longest = _page(tuple(passages)), max(wanted.split(), key=len)
     seen: list[float] = []
-    for place, passage in enumerate(passages):
-        if wanted not in _plain(passage):
-            seen = [year for _, year in _dates(passage)][-1:] or seen
+    for place in range(len(passages)):
+        if not page.has(place, wanted, longest):
+            seen = page.years(place)[-1:] or seen
             continue
-        sentences = _SENTENCE.split(passage)
-        for number, sentence in enumerate(sentences):
-            own = [year for _, year in _dates(sentence)]
+        sentences = page.sentences(place)
+        for number, (sentence, own) in enumerate(sentences):
             if wanted in f" {_plain(sentence)} ":
-                after = [year for text in sentences[number + 1 :] for _, year in _dates(text)]
-                after += [year for text in passages[place + 1 : place + 4] for _, year in _dates(text)]
+                after = [year for _, years in sentences[number + 1 :] for year in years]
+                after += [
+                    year for later in range(place + 1, min(place + 4, len(passages))) for year in page.years(later)
+                ]
                 yield _held(sentence, answer, seen, after)
             seen = own[-1:] or seen
 
