@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alexandra.data.behaviour import Behaviour, behaviour, holds_events, rows_now, task_rows, with_label
-from alexandra.errors import DataError, TaskError
+from alexandra.errors import DataError, TaskError, UsageError
 from alexandra.tables import Table
 
 STEPS = Behaviour(
@@ -71,6 +71,18 @@ def test_events_are_looked_at_from_the_day_after_the_last() -> None:
     assert holds_events(events(*PAST), STEPS) and not holds_events(table, STEPS)
 
 
+def test_as_of_a_moment_later_events_change_nothing() -> None:
+    for moment, rows in (("2024-02-25", 2), ("2024-02-25 12:00", 2), ("2024-03-20", 2), ("2024-03-21", 3)):
+        whole, said = rows_now(events(*PAST, *FUTURE), STEPS, moment)
+        seen = [row for row in (*PAST, *FUTURE) if np.datetime64(row[1]) < np.datetime64(moment.replace(" ", "T"))]
+        alone, _ = rows_now(events(*seen), STEPS, moment)
+        assert said == moment and whole.n_rows == rows and list(whole.rows()) == list(alone.rows())
+    early, _ = rows_now(events(*PAST, *FUTURE), STEPS, "2024-02-25")
+    assert {row["who"]: row["frequency"] for row in early.rows()} == {"ann": 2, "bob": 1}
+    with pytest.raises(TaskError, match="'soon' is not a date"):
+        rows_now(events(*PAST), STEPS, "soon")
+
+
 def test_what_cannot_be_computed_is_refused() -> None:
     with pytest.raises(DataError, match="before the 90 days after 2024-03-01 are over"):
         with_label(behaviour(events(*PAST), STEPS), events(*PAST), STEPS)
@@ -110,9 +122,38 @@ def test_a_task_over_events_ends_in_a_specialist_that_reads_events(repository: P
     scored = Table.from_any(out)
     assert scored.n_rows == len(asked.answers) and set(scored["answer"].texts().tolist()) == {"no", "yes"}
     assert any("one a customer, as of 2024-01-01" in note for note in asked.notes)
+    _check_as_of(tmp_path)
     gone = scored["recency_days"].numbers()
     left = np.array([answer.value == "yes" for answer in asked.answers])
     assert gone[left].mean() > 2 * gone[~left].mean()
+
+
+def _check_as_of(folder: Path) -> None:
+    """Answers as of a moment are those of a file that ends before it, on the command line and in Python."""
+    import alexandra as ax
+    from alexandra.api import operations
+
+    store, moment = folder / "registry", "2023-07-01"
+    table = Table.from_any(folder / "purchases.csv")
+    before = np.asarray(table["date"].values) < np.datetime64(moment)
+    table.take(np.flatnonzero(before)).to_csv(folder / "early.csv")
+    names = ("purchases.csv", "early.csv")
+    then, early = (
+        operations.ask("leavers", file=folder / name, as_of=moment, stage="experiment", registry=store)
+        for name in names
+    )
+    assert [one.value for one in then.answers] == [one.value for one in early.answers]
+    assert len(then.answers) > 0 and f"as of {moment}" in then.notes[0]
+    loaded = ax.load("leavers@experiment", registry=store)
+    raw = [loaded.predict_proba(folder / name, as_of=moment) for name in names]
+    assert np.array_equal(*raw) and len(raw[0]) == len(then.answers)
+    assert not np.array_equal(raw[0], loaded.predict_proba(folder / "purchases.csv")[: len(raw[0])])
+    with pytest.raises(UsageError, match="as-of 'soon' is not a date"):
+        loaded.predict(folder / "purchases.csv", as_of="soon")
+    with pytest.raises(DataError, match="no event is before 1999-01-01"):
+        loaded.predict(folder / "purchases.csv", as_of="1999-01-01")
+    with pytest.raises(UsageError, match="was asked about rows, not about events"):
+        operations.ask("leavers", row=3, as_of=moment, stage="experiment", registry=store)
 
 
 def purchases(folder: Path) -> Table:

@@ -157,23 +157,24 @@ class Loaded:
     def classes(self) -> tuple[str, ...]:
         return self._engine.specialist(self.version).classes
 
-    def predict_proba(self, rows: Any) -> np.ndarray:
+    def predict_proba(self, rows: Any, *, as_of: str = "") -> np.ndarray:
         """Probabilities [rows, classes] (values [rows] for regression) for raw rows of any table kind.
 
-        A specialist of customer behaviour also takes events: one row an entity then, sorted by entity.
+        A specialist of customer behaviour also takes events: one row an entity then, sorted by entity, from the events
+        before `as_of` (an ISO date or moment; default: all of them).
         """
-        return self._engine.raw(self.choice, self._rows(rows)).raw
+        return self._engine.raw(self.choice, self._rows(rows, as_of)).raw
 
-    def predict(self, rows: Any) -> np.ndarray:
+    def predict(self, rows: Any, *, as_of: str = "") -> np.ndarray:
         """Labels, values for regression, or texts for a curriculum."""
-        return self._engine.predict(self.choice, self._rows(rows))
+        return self._engine.predict(self.choice, self._rows(rows, as_of))
 
-    def answer(self, rows: Any) -> list[Answer]:
+    def answer(self, rows: Any, *, as_of: str = "") -> list[Answer]:
         """Answers with verdict and provenance, one a row."""
-        return self._engine.answer(self.choice, self._rows(rows))
+        return self._engine.answer(self.choice, self._rows(rows, as_of))
 
-    def _rows(self, rows: Any) -> Table:
-        return asked_rows(self.choice, Table.from_any(rows))[0]
+    def _rows(self, rows: Any, as_of: str) -> Table:
+        return asked_rows(self.choice, Table.from_any(rows), as_of)[0]
 
 
 def load(ref: str, *, registry: str | Path | Registry | None = None, backend: str = "auto") -> Loaded:
@@ -201,11 +202,15 @@ def ask(
     row: int | None = None,
     file: str | Path | None = None,
     out: str | Path | None = None,
+    as_of: str = "",
     stage: str = "",
     rules: Path | None = None,
     registry: str | Path | Registry | None = None,
 ) -> Reply:
-    """Ask about one row as JSON (or JSON lines), a row of the task's own data, or every row of a file."""
+    """Ask about one row as JSON (or JSON lines), a row of the task's own data, or every row of a file.
+
+    Events of a task with BEHAVIOUR are looked at as of `as_of`: none at or after that moment is seen.
+    """
     if sum([bool(question), row is not None, file is not None]) != 1:
         raise UsageError("ask one thing: a JSON row, --row N, or --file TABLE")
     if out is not None and file is None:
@@ -222,7 +227,7 @@ def ask(
         table = Table.from_any(Path(file))
     else:
         table, truth = _row_of(choice.members[0], int(row or 0))
-    table, notes = asked_rows(choice, table)
+    table, notes = asked_rows(choice, table, as_of)
     notes += _about(engine, choice, table, single=file is None, looked_up=row is not None)
     try:
         answers = engine.answer(choice, table)

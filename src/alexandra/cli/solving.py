@@ -90,6 +90,9 @@ def ask(
     row: Annotated[int | None, typer.Option(help="A row of the task's own data, counted from 0.")] = None,
     file: Annotated[Path | None, typer.Option(help="A table to score.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the scored table here (with --file).")] = None,
+    as_of: Annotated[
+        str, typer.Option("--as-of", help="See only events before this date or moment, such as 2024-03-01.")
+    ] = "",
     stage: Annotated[str, typer.Option(help="production, experiment, quarantine or archived.")] = "",
     rules: Annotated[Path | None, typer.Option(help="A .rules file instead of the default rules.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say which rules fired, on which facts.")] = False,
@@ -104,7 +107,7 @@ def ask(
 
     given = sys.stdin.read() if question == "-" else question
     reply = operations.ask(
-        task, question=given, row=row, file=file, out=out, stage=stage, rules=rules, registry=registry
+        task, question=given, row=row, file=file, out=out, as_of=as_of, stage=stage, rules=rules, registry=registry
     )
     show(json_records.reply(reply), as_json, lambda: render.reply(reply, explain))
 

@@ -124,10 +124,14 @@ def task_rows(events: Table, steps: Behaviour, target: str) -> Table:
     return with_label(table, events, steps, target) if target in LABELS else table
 
 
-def rows_now(events: Table, steps: Behaviour) -> tuple[Table, str]:
-    """One row an entity from all the events, and the date that they are looked at from: the day after the last."""
-    last = _times(events, steps).max().astype("datetime64[D]") + np.timedelta64(1, "D")
-    return behaviour(events, replace(steps, cutoff=str(last))), str(last)
+def rows_now(events: Table, steps: Behaviour, as_of: str = "") -> tuple[Table, str]:
+    """One row an entity, and the moment that the events are looked at from: `as_of`, else the day after the last.
+
+    An event at or after that moment is not seen; an entity without one before it has no row. TaskError for no date.
+    """
+    last = str(_times(events, steps).max().astype("datetime64[D]") + np.timedelta64(1, "D"))
+    chosen = replace(steps, cutoff=as_of or last)
+    return behaviour(events, chosen), chosen.cutoff
 
 
 def holds_events(table: Table, steps: Behaviour) -> bool:
