@@ -41,13 +41,13 @@ class FedRun:
         self.model, self.objective, self.optimization, self.keep = model, objective, optimization, keep
         self._runs: dict[tuple[int, ...], TrainState] = {}  # by shape of the rows, the one that goes on at the end
         self._restored: Mapping[str, np.ndarray] = {}
-        self._norms: list[float] = []
+        self._norms, self._told = 0.0, 0  # their sum, and of how many updates
 
     def update(self, inputs: Arrays, targets: Any) -> float:
         """One optimiser step on these rows; the loss before it."""
         run = self._fed(inputs, targets)
         loss = float(self.model.run(run, 1)[0])
-        self._norms.append(float(getattr(run, "grad_norm", nan)))
+        self._norms, self._told = self._norms + float(getattr(run, "grad_norm", nan)), self._told + 1
         return loss
 
     def take_norm(self) -> float:
@@ -55,8 +55,9 @@ class FedRun:
 
         NaN without an update, and on the native engine without clipping, where it is not known.
         """
-        norms, self._norms = self._norms, []
-        return float(np.mean(norms)) if norms else nan
+        mean = self._norms / self._told if self._told else nan
+        self._norms, self._told = 0.0, 0
+        return mean
 
     @property
     def step(self) -> int:
