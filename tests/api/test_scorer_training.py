@@ -70,6 +70,13 @@ def test_a_scorer_without_torch_is_trained_measured_and_used(
     assert alone[0]["score"] is None or abs(alone[0]["score"] - alone[1]["score"]) < 0.3
 
 
+def test_a_scorer_that_learnt_nothing_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"what is above {i}", "answer": "so", "label": i % 3 == 0} for i in range(200)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert train(tmp_path / "data.jsonl", "ngrams", tmp_path / "s") == 0
+    assert "not shown to be better than always giving the more frequent label" in capsys.readouterr().out
+
+
 def test_a_fine_tuned_scorer_has_onnx_int8_and_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("torch", "transformers"):
         pytest.importorskip(name)

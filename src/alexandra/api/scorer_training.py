@@ -134,6 +134,8 @@ def lines(made: Scorer) -> list[str]:
             f"recall {card['recall']:.2f}, accuracy {card['accuracy']:.3f} [{low:.3f}, {high:.3f}] "
             f"(floor {card['floor']:.2f}), AUC {card['auc']:.2f}"
         )
+    if made.card["interval"][0] <= made.card["floor"]:
+        out.append("that is not shown to be better than always giving the more frequent label")
     if made.card["n"] < FEWEST_MEASURED:
         out.append(f"it will abstain: it needs {FEWEST_MEASURED} measured claims, a fifth of the data is measured on")
     return [*out, f"use it: alexandra verify CLAIMS.jsonl --scorer {made.path}"]
