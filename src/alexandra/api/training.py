@@ -16,9 +16,10 @@ from alexandra.config import parse_config, validate
 from alexandra.errors import UsageError
 from alexandra.storage import publish
 from alexandra.train.lm.build import Given
-from alexandra.train.lm.doctor import Diagnosis, Finding, diagnose
+from alexandra.train.lm.doctor import diagnose
 from alexandra.train.lm.foreign_recipe import SUFFIXES, translate
 from alexandra.train.lm.launch import LaunchPlan
+from alexandra.train.lm.patient import Diagnosis, Finding
 from alexandra.train.lm.recipe import STAGES, Recipe
 from alexandra.train.lm.run import Trained, load_recipe, read_recipe, run
 from alexandra.train.lm.translation import Translation

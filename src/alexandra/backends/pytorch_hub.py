@@ -129,6 +129,15 @@ class HubModule(ForeignModule):
                 os.fsync(file.fileno())
         staged.rename(folder)
 
+    def merge_gap(self, tokens_BT: np.ndarray) -> float:
+        """The largest difference of a logit between adapters beside the weights and merged into them."""
+        tokens = torch.tensor(tokens_BT, device=self.device)
+        segments = torch.ones_like(tokens)
+        with torch.inference_mode(), threads_of(self.threads), self._mode(training=False):
+            beside = self.module(tokens, segments)
+            merged = _Called(_merged_copy(self.model), "float32").eval()
+            return float((beside - merged(tokens, segments)).abs().max())
+
     def start(self, program: Program, inputs: Mapping[str, Any], targets: Any, validation: Any = None) -> TorchRun:
         run = super().start(program, inputs, targets, validation)
         return run.scaled() if self.precision == "fp16" else run

@@ -76,6 +76,12 @@ def test_a_batch_that_hangs_abstains_as_a_whole_and_the_next_one_is_judged(judge
     assert one.judge(answers("a", "bb")) == [(1.0, False), (2.0, False)]
 
 
+def test_a_call_waits_for_a_few_hanging_answers_only(judge: Callable[..., TimedJudge]) -> None:
+    with pytest.warns(UserWarning, match="'sleepy' hung 4 times in a row: the 2 answers left are not judged"):
+        found = judge("sleepy", 0.1).judge(answers("a", *(f"hang {i}" for i in range(5)), "b"))
+    assert found == [(1.0, False)] + [(None, False)] * 6
+
+
 def test_an_answer_that_kills_the_process_abstains(judge: Callable[..., TimedJudge]) -> None:
     with pytest.warns(UserWarning, match=r"reward 'deadly' ended its process .*exit code 3"):
         assert judge("deadly", 60.0).judge(answers("a", "die", "b")) == [(1.0, False), (None, False), (1.0, False)]

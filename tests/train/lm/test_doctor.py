@@ -1,6 +1,7 @@
 """The doctor finds public mistakes that are built into a stage one at a time, and says nothing of healthy recipes."""
 
 import itertools
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from alexandra.train.lm.folder import ModelFolder
 from alexandra.train.lm.likelihood import Likelihood
 from alexandra.train.lm.policy import NetworkPolicy
 from alexandra.train.lm.recipe import Recipe
+from alexandra.train.lm.run import train
 
 NET = """LAYER INPUT name=tokens shape=(SEQ) dtype=int32
 LAYER EMBEDDING name=e vocab=AUTO size=8
@@ -69,10 +71,18 @@ def sick(stage: str, *, reward: Callable[..., Any] = exact, net: str = NET, **se
         "model": {},
         "data": settings.get("data", {}),
     }
-    rewards = (reward,) if stage in ("grpo", "ppo") else ()
+    rewards = (reward,) if stage in ("grpo", "ppo", "rejection") else ()
     recipe = validate(record, Recipe)
     model = ModelFolder(compile_network(net))
     return {finding.check for finding in diagnose(recipe, Given(model, rows(), rewards=rewards)).findings}
+
+
+def constitution(never: str) -> str:
+    """A file of one principle that can be decided."""
+    place = Path(tempfile.mkdtemp()) / "rules.toml"
+    words = 'critique = "a"\nrevise = "b"'
+    place.write_text(f'clean = "ab"\n[[principle]]\nname = "plain"\n{words}\nnever = "{never}"\n')
+    return str(place)
 
 
 # --- public mistakes, one at a time -----------------------------------------------------------------------
@@ -266,7 +276,17 @@ def held_out_rows_in_training(patch: pytest.MonkeyPatch) -> set[str]:
     return sick("sft")
 
 
+def reward_that_lets_nothing_pass(patch: pytest.MonkeyPatch) -> set[str]:
+    return sick("rejection", rejection={"at_least": 1.5})
+
+
+def principle_that_nothing_keeps(patch: pytest.MonkeyPatch) -> set[str]:
+    return sick("constitution", constitution={"path": constitution(never="[A-H]"), "learn": 1})
+
+
 MISTAKES = {
+    reward_that_lets_nothing_pass: "reward",
+    principle_that_nothing_keeps: "principles",
     loss_per_micro_batch: "split",
     divided_by_padded_size: "split",
     mask_of_ones: "mask",
@@ -332,7 +352,7 @@ def test_fifty_healthy_recipes_give_no_alarm() -> None:
 
 
 def test_every_check_has_a_mistake_that_only_it_was_made_for() -> None:
-    assert set(MISTAKES.values()) | {"gradients"} == set(CHECKS)
+    assert set(MISTAKES.values()) | {"gradients", "adapter"} == set(CHECKS)  # those two have tests of their own
     assert len(MISTAKES) >= 20
 
 
@@ -344,3 +364,64 @@ def test_a_recipe_that_cannot_start_is_an_error_before_any_check(tmp_path: Path)
             validate({"stage": "grpo", "model": {}, "data": {}}, Recipe),
             Given(ModelFolder(compile_network(NET)), rows()),
         )
+
+
+def test_rejection_and_constitution_have_checks_and_a_healthy_recipe_is_healthy() -> None:
+    assert sick("rejection", rejection={"at_least": 0.5}) == set()
+    assert sick("constitution", constitution={"path": constitution(never="#"), "learn": 1, "rounds": 1}) == set()
+
+
+def test_distillation_is_looked_at_like_fine_tuning(tmp_path: Path) -> None:
+    taught = train("sft", model=ModelFolder(compile_network(NET)), data=rows(), folder=tmp_path / "t",
+                   settings={"train": {"steps": 3, "eval_every": 0}})  # fmt: skip
+    record: dict[str, Any] = {"stage": "distill", "model": {}, "data": {}, "distill": {"teacher": str(taught.model)}}
+    record["tokenizer"] = {"path": str(taught.model)}
+    found = diagnose(validate(record, Recipe), Given(ModelFolder(compile_network(NET)), rows()))
+    assert found.findings == ()
+    assert {"mask", "end", "split", "slope", "resume", "gradients"} <= set(found.passed)
+
+
+def test_what_there_is_no_time_for_is_named_and_not_passed() -> None:
+    recipe = validate({"stage": "sft", "model": {}, "data": {}}, Recipe)
+    given = Given(ModelFolder(compile_network(NET)), rows())
+    none = diagnose(recipe, given, seconds=0.0)
+    assert none.passed == () and none.findings == () and set(none.skipped) == set(CHECKS)
+    assert none.skipped["split"] == "no time left of 0 s"
+
+
+def test_a_run_that_would_end_too_late_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = validate({"stage": "sft", "model": {}, "data": {}}, Recipe)
+    given, whole = Given(ModelFolder(compile_network(NET)), rows()), Likelihood.step
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def slow(self: Likelihood, number: int) -> Any:
+        clock[0] += 7.0
+        return whole(self, number)
+
+    monkeypatch.setattr(Likelihood, "step", slow)
+    found = diagnose(recipe, given, seconds=30.0)
+    assert found.findings == () and found.seconds <= 30.0 + 28.0
+    late = {name for name, why in found.skipped.items() if why == "no time left of 30 s"}
+    assert "resume" in late and not late & {"mask", "end", "leak"}
+
+
+def test_a_merge_that_loses_the_adapters_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from tests.train.lm import test_hub
+
+    from alexandra.backends import pytorch_hub
+
+    record = {"stage": "sft", "model": {"path": str(test_hub.folder(tmp_path / "m")), "lora": 4}, "data": {}}
+    recipe, given = validate(record, Recipe), Given(data=test_hub.ROWS["sft"])
+    healthy = diagnose(recipe, given)
+    assert "adapter" in healthy.passed and healthy.findings == ()
+    whole = pytorch_hub._merged_copy
+
+    def lost(model: Any) -> Any:
+        merged = whole(model)
+        merged.load_state_dict(pytorch_hub.load(tmp_path / "m", lora=None, seed=0).model.state_dict())
+        return merged
+
+    monkeypatch.setattr(pytorch_hub, "_merged_copy", lost)
+    assert "adapter" in {finding.check for finding in diagnose(recipe, given).findings}

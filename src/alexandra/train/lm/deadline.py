@@ -21,6 +21,7 @@ from alexandra.verifiers.loading import import_function
 from alexandra.workers import Failure, Pool
 
 LOADING_SECONDS = 300.0
+MOST_HANGING = 4  # answers in a row that a call waits for
 SHARE_SECONDS = 1.0  # after so long a worker hands back what it has of many answers
 IN_PROCESS = "[reward] timeout = 0 calls it in the training process, without a deadline"
 Given = tuple[float | None, bool]
@@ -57,20 +58,27 @@ class TimedJudge:
     def judge(self, answers: Sequence[Answer]) -> list[Given]:
         """None for an answer that took too long, or that killed the process; UsageError when the function raises."""
         found: list[Given] = []
-        size = len(answers)
+        size, hung = len(answers), 0
         while len(found) < len(answers):
             some = tuple(answers[len(found) : len(found) + size])
             limit = self.seconds if self._is_whole or len(some) == 1 else self.seconds + SHARE_SECONDS
             said = _worker().ask(Asked(self._path, self._function, some), limit, self.name)
             if isinstance(said, Said):
                 found += said.given
+                hung = 0
             elif len(some) > 1 and not self._is_whole:
                 size = 1  # one of these hangs: the next ones go alone, until it is found
             else:
                 warnings.warn(self._late(said, len(some)), UserWarning, stacklevel=2)
                 found += [(None, False)] * len(some)
-                size = len(answers)
+                size, hung = len(answers), hung + 1
+                if hung == MOST_HANGING and len(found) < len(answers):
+                    warnings.warn(self._given_up(len(answers) - len(found)), UserWarning, stacklevel=2)
+                    found += [(None, False)] * (len(answers) - len(found))
         return found
+
+    def _given_up(self, count: int) -> str:
+        return f"reward {self.name!r} hung {MOST_HANGING} times in a row: the {count} answers left are not judged"
 
     def _late(self, failure: Failure, count: int) -> str:
         if failure.kind == "timeout":

@@ -82,6 +82,11 @@ class Distill:
         loss = self.student.update(batch, gradient)
         return {"loss": loss, **means(found[0].stats, "tokens"), "own_answers": float(self.samples_itself(number))}
 
+    def loss_of(self, number: int) -> float:
+        """The loss of a step's rows as the weights are now."""
+        batch = self.batch(number)
+        return self._loss(self.student.values(batch), self.teacher.values(batch), batch).value
+
     def evaluate(self) -> Metrics:
         """Divergence on held-out rows, and how often both have one likeliest token; greedy where all is on policy."""
         settings, total = self.settings, 0.0

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,95 +19,57 @@ import numpy as np
 
 from alexandra.errors import AlexandraError
 from alexandra.objectives import tokens
+from alexandra.rng import derive
 from alexandra.train.lm import examples
 from alexandra.train.lm.build import Built, Given, build
+from alexandra.train.lm.constitutional import Constitutional
+from alexandra.train.lm.distill import Distill
 from alexandra.train.lm.grpo import GroupPolicy
 from alexandra.train.lm.likelihood import Likelihood
+from alexandra.train.lm.patient import PLAIN, Check, Diagnosis, Finding, NotApplicable, OutOfTime, Patient, changed_by
 from alexandra.train.lm.policy import ends_of
 from alexandra.train.lm.ppo import ProximalPolicy
 from alexandra.train.lm.preference_stages import Preference
 from alexandra.train.lm.recipe import Recipe
+from alexandra.train.lm.rejection import Rejection
 from alexandra.train.lm.rewards import Answer
 from alexandra.train.lm.scores import RewardModel
 
 ROWS = 8
+SECONDS = 60.0
+ANSWER_SECONDS = 3.0  # a reward has for an answer
 SPLIT_TOLERANCE = 1e-4  # of the largest change of a weight
 GAP_TOLERANCE = 1e-3  # between log-probabilities of sampler and trainer
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: which check, where, what, and what to do."""
+def diagnose(
+    recipe: Recipe, given: Given | None = None, base: Path | None = None, rows: int = ROWS, seconds: float = SECONDS
+) -> Diagnosis:
+    """Run every check on the first `rows` rows, for about `seconds`; what there was no time for is named.
 
-    check: str
-    where: str
-    what: str
-    fix: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """All findings, the checks that ran, and those that do not apply, with the reason."""
-
-    findings: tuple[Finding, ...]
-    passed: tuple[str, ...]
-    skipped: Mapping[str, str]
-    seconds: float
-
-
-@dataclass
-class Patient:
-    """A recipe that can be built again with changes."""
-
-    recipe: Recipe
-    given: Given
-    base: Path
-    built: Built
-
-    @cached_property
-    def first_change(self) -> tuple[int, dict[str, np.ndarray]]:
-        """The first step that changes a weight under plain SGD, and its change."""
-        for number in range(6):
-            change = _change(self.again(**PLAIN, clip=0.0, micro=0), number)
-            if any(array.any() for array in change.values()):
-                return number, change
-        raise NotApplicable("the first steps change nothing: all answers had one reward")
-
-    def again(self, **train: Any) -> Built:
-        """The same recipe with other keys of [train] (and `length` of [data])."""
-        data = {"length": train.pop("length")} if "length" in train else {}
-        changed = self.recipe.model_copy(
-            update={
-                "train": self.recipe.train.model_copy(update=train),
-                "data": self.recipe.data.model_copy(update=data),
-            }
-        )
-        return build(changed, self.given, self.base)
-
-
-Check = Callable[[Patient], list[Finding]]
-
-
-class NotApplicable(Exception):
-    """A check that this recipe gives nothing to look at."""
-
-
-def diagnose(recipe: Recipe, given: Given | None = None, base: Path | None = None, rows: int = ROWS) -> Diagnosis:
-    """Run every check on the first `rows` rows. Raises what `build` raises: a recipe that cannot start at all."""
+    Raises what `build` raises: a recipe that cannot start at all.
+    """
     began = time.monotonic()
     small = _small(recipe, rows)
     kept, folder = given or Given(), base or Path()
-    patient = Patient(small, kept, folder, build(small, kept, folder))
+    patient = Patient(small, kept, folder, build(small, kept, folder), began + seconds)
     findings: list[Finding] = []
     passed, skipped = [], {}
     for name, check in CHECKS.items():
         try:
+            if time.monotonic() > patient.deadline:
+                raise OutOfTime
             found = check(patient)
         except NotApplicable as reason:
             skipped[name] = str(reason)
             continue
+        except OutOfTime:
+            skipped[name] = f"no time left of {seconds:g} s"
+            continue
         except AlexandraError as error:
             found = [Finding(name, "while checking", error.message, error.hint or "mend this first")]
+        finally:
+            patient.rest()
         findings += found
         if not found:
             passed.append(name)
@@ -123,6 +84,7 @@ def _small(recipe: Recipe, rows: int) -> Recipe:
         update={
             "data": recipe.data.model_copy(update={"limit": recipe.data.limit or 50 * rows}),
             "train": recipe.train.model_copy(update={"batch": min(recipe.train.batch, rows), "precision": "float32"}),
+            "reward": recipe.reward.model_copy(update={"timeout": min(recipe.reward.timeout, ANSWER_SECONDS)}),
             "rollout": rollout.model_copy(update={"prompts": prompts, "max_tokens": min(rollout.max_tokens, 32)}),
         }
     )
@@ -134,7 +96,7 @@ def _small(recipe: Recipe, rows: int) -> Recipe:
 def check_mask(patient: Patient) -> list[Finding]:
     """What is learnt is the assistant's text and its end, by the row's own text."""
     stage, tokenizer = patient.built.stage, patient.built.tokenizer
-    if not isinstance(stage, Likelihood | Preference | RewardModel):
+    if not isinstance(stage, Likelihood | Preference | RewardModel) and not _reads_answers(stage):
         raise NotApplicable("this stage learns from what it samples, or from every token")
     found = []
     for where, wanted, row in _learnt_texts(patient)[:ROWS]:
@@ -155,10 +117,15 @@ def check_mask(patient: Patient) -> list[Finding]:
     return found
 
 
+def _reads_answers(stage: object) -> bool:
+    """Whether it is a distillation on given answers."""
+    return isinstance(stage, Distill) and stage.settings.on_policy < 1
+
+
 def _learnt_texts(patient: Patient) -> list[tuple[str, str, Any]]:
     """(where, the text that should be learnt, the row) of the first rows."""
     stage, records = patient.built.stage, patient.built.records
-    if isinstance(stage, Likelihood):
+    if isinstance(stage, Likelihood | Distill):
         if len(stage.rows) != len(records):
             return []
         texts = []
@@ -177,9 +144,9 @@ def _learnt_texts(patient: Patient) -> list[tuple[str, str, Any]]:
 def check_end(patient: Patient) -> list[Finding]:
     """A model that never learns to stop answers until it is cut off."""
     stage, end = patient.built.stage, patient.built.tokenizer.eos
-    if not isinstance(stage, Likelihood | Preference):
+    if not isinstance(stage, Likelihood | Preference) and not _reads_answers(stage):
         raise NotApplicable("no answers are given")
-    rows = stage.rows if isinstance(stage, Likelihood) else [pair.chosen for pair in stage.pairs]
+    rows = [pair.chosen for pair in stage.pairs] if isinstance(stage, Preference) else getattr(stage, "rows", [])
     ended = [any(token == end and counts for token, counts in zip(r.tokens, r.mask, strict=True)) for r in rows]
     if any(ended):
         return []
@@ -225,9 +192,6 @@ def check_leak(patient: Patient) -> list[Finding]:
 # --- the same batch, cut otherwise --------------------------------------------------------------------------
 
 
-PLAIN = {"optimizer": "sgd", "lr": 1e-2, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warmup": 0}
-
-
 def check_split(patient: Patient) -> list[Finding]:
     """Micro-batches, padding and packing must not change a step (TRL PR 6024, verl 7200, TRL 784)."""
     number, whole = patient.first_change
@@ -240,7 +204,7 @@ def check_split(patient: Patient) -> list[Finding]:
         variants.append(("packing off" if packs else "packing", {"pack": not packs, "length": _length(patient.built)}))
     found = []
     for words, changes in variants:
-        other = _change(patient.again(**PLAIN, clip=0.0, **changes), number)
+        other = changed_by(patient.again(**PLAIN, clip=0.0, **changes), number)
         gap = max(float(np.abs(other[name] - array).max()) for name, array in whole.items())
         if gap > SPLIT_TOLERANCE * size:
             text = f"with {words} a step differs by {gap / size:.1%}{_ratio(other, whole)}"
@@ -250,12 +214,14 @@ def check_split(patient: Patient) -> list[Finding]:
 
 def check_slope(patient: Patient) -> list[Finding]:
     """The loss falls by what its gradient says: -lr |g|^2 for a small step (ms-swift 10117)."""
-    if not isinstance(patient.built.stage, Likelihood | Preference):
+    stage = patient.built.stage
+    own = isinstance(stage, Distill) and stage.samples_itself(0)
+    if not isinstance(stage, Likelihood | Preference | Distill) or own:
         raise NotApplicable("the loss of a step is not that of fixed rows")
     lr = 1e-3
     built = patient.again(**{**PLAIN, "lr": lr}, clip=0.0, micro=0)
     before = _fixed_loss(built.stage)
-    change = _change(built)
+    change = changed_by(built)
     fall = -sum(float((array**2).sum()) for array in change.values()) / lr
     seen = _fixed_loss(built.stage) - before
     if abs(fall) < 1e-9 or abs(seen - fall) <= 0.1 * abs(fall) + 1e-6:
@@ -277,13 +243,6 @@ def _fixed_loss(stage: Any) -> float:
 def _length(built: Built) -> int:
     settings: Any = getattr(built.stage, "settings", None)
     return int(settings.length)
-
-
-def _change(built: Built, number: int = 0) -> dict[str, np.ndarray]:
-    """What one step does to every weight."""
-    before = {name: np.array(array, np.float64) for name, array in built.model.weights.items()}
-    built.stage.step(number)
-    return {name: np.asarray(array, np.float64) - before[name] for name, array in built.model.weights.items()}
 
 
 def _ratio(other: Mapping[str, np.ndarray], whole: Mapping[str, np.ndarray]) -> str:
@@ -324,7 +283,7 @@ def _same(array: np.ndarray, other: np.ndarray | None) -> bool:
 def check_repeat(patient: Patient) -> list[Finding]:
     """Equal seeds give equal steps; another step takes other rows."""
     one, two = patient.again(), patient.again()
-    first, again = _change(one), _change(two)
+    first, again = changed_by(one), changed_by(two)
     if any(not _same(first[name], again[name]) for name in first):
         return [
             Finding(
@@ -343,10 +302,15 @@ def check_repeat(patient: Patient) -> list[Finding]:
 
 
 def check_gradients(patient: Patient) -> list[Finding]:
-    """A parameter that no step changes is not connected to the loss."""
+    """A parameter that no step changes is not connected to the loss; A of an adapter waits for its B, which is 0."""
     _, change = patient.first_change
+    waits = {n for n in change if "lora_A" in n and change.get(n.replace("lora_A", "lora_B"), np.zeros(1)).any()}
     frozen = patient.recipe.train.frozen
-    still = [n for n, a in change.items() if not a.any() and not any(n == f or n.startswith(f) for f in frozen)]
+    still = [
+        n
+        for n, a in change.items()
+        if n not in waits and not a.any() and not any(n == f or n.startswith(f) for f in frozen)
+    ]
     if not still:
         return []
     text = f"{len(still)} of {len(change)} parameters get no gradient"
@@ -398,20 +362,24 @@ def check_sampler(patient: Patient) -> list[Finding]:
 def check_reward(patient: Patient) -> list[Finding]:
     """A reward depends on the answer; one that is the same for everything teaches nothing or can be gamed."""
     stage = patient.again().stage
-    if not isinstance(stage, GroupPolicy | ProximalPolicy):
+    if not isinstance(stage, GroupPolicy | ProximalPolicy | Rejection):
         raise NotApplicable("no rewards")
     tasks = stage.tasks[:ROWS]
     found = []
     right: list[Answer] = []
     for task in tasks:
-        fields = task.prompt.fields
-        known = next((str(fields[name]) for name in ("answer", "completion", "solution") if name in fields), None)
+        known = _own_answer(task.prompt.fields)
         if known is not None:
             right.append(Answer(task.prompt.text, known, task.prompt.fields))
     wrong = [replace(answer, completion=text) for answer, text in zip(right, _others(right), strict=True)]
     empty = [Answer(task.prompt.text, "", task.prompt.fields) for task in tasks]
     mix = stage.actor.mix
-    good, bad, nothing = (_mean([one.reward for one in mix.judge(answers)]) for answers in (right, wrong, empty))
+    judged = [mix.judge(answers) for answers in (right, wrong, empty)]
+    good, bad, nothing = (_mean([one.reward for one in given]) for given in judged)
+    least = stage.settings.at_least if isinstance(stage, Rejection) else -math.inf
+    if right and all(one.reward is None or one.reward < least for one in judged[0]):
+        what = f"at_least = {least:g} lets none of them pass, they get {good:.3g}"
+        found.append(Finding("reward", "the data's own answers", what, "lower [rejection] at_least"))
     if right and math.isnan(good):
         found.append(
             Finding(
@@ -469,6 +437,46 @@ def check_settings(patient: Patient) -> list[Finding]:
     return found
 
 
+def check_adapter(patient: Patient) -> list[Finding]:
+    """Adapters that are merged into the weights answer as adapters do (PEFT 1043, 1388, 2502)."""
+    if patient.built.hub is None or not patient.recipe.model.lora:
+        raise NotApplicable("no adapters are trained")
+    built = patient.again(lr=1e-2, warmup=0, schedule="constant")
+    for number in range(2):
+        built.stage.step(number)
+    inside: Any = built.model.inside  # type: ignore[attr-defined]
+    tokens_BT = derive(0, "adapter").below(built.tokenizer.vocab_size, 64).reshape(4, 16).astype(np.int32)
+    gap = inside.merge_gap(tokens_BT)
+    if gap <= GAP_TOLERANCE:
+        return []
+    text = f"merged, their logits differ by {gap:.3g} from those of the adapters"
+    return [Finding("adapter", "the adapters", text, "leave merge off, and look at the layers that PEFT merges")]
+
+
+def check_principles(patient: Patient) -> list[Finding]:
+    """A formal principle decides: the data's own answers, where there are any, do not all break it."""
+    stage = patient.built.stage
+    if not isinstance(stage, Constitutional):
+        raise NotApplicable("no constitution is taught")
+    rules = stage.critic.constitution
+    if not rules.formal:
+        raise NotApplicable("no principle can be checked by rule")
+    tasks = [task.prompt for task in stage.tasks[:ROWS]]
+    known = [(p.text, text) for p in tasks if (text := _own_answer(p.fields)) is not None]
+    if not known:
+        raise NotApplicable("the rows hold no answers that a principle could judge")
+    found = []
+    for principle in rules.formal:
+        if all(rules.broken(principle, *one) for one in known):
+            what = f"all {len(known)} answers of the data break it"
+            found.append(Finding("principles", principle.name, what, "look at its pattern or function"))
+    return found
+
+
+def _own_answer(fields: Mapping[str, Any]) -> str | None:
+    return next((str(fields[name]) for name in ("answer", "completion", "solution") if name in fields), None)
+
+
 CHECKS: dict[str, Check] = {
     "mask": check_mask,
     "end": check_end,
@@ -482,5 +490,7 @@ CHECKS: dict[str, Check] = {
     "reference": check_reference,
     "sampler": check_sampler,
     "reward": check_reward,
+    "principles": check_principles,
+    "adapter": check_adapter,
     "settings": check_settings,
 }
