@@ -66,6 +66,7 @@ native: $(VENV)/.ready  ## build csrc/ into src/alexandra (after a change in C++
 ASAN_TESTS := $(wildcard tests/native tests/parity tests/train/test_population.py tests/backends/test_decode*.py \
   tests/backends/test_gguf*.py tests/backends/test_quant*.py)
 
+# libstdc++ is loaded at the start: ASan looks for the function that throws only then.
 native-asan: $(VENV)/.ready  ## build csrc/ with address and undefined-behaviour sanitizers, run the engine's tests on it
 	PATH="$(BIN):$$PATH" cmake -S . -B build/asan -G Ninja -DALEXANDRA_INPLACE=OFF -DALEXANDRA_SANITIZE=ON \
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPython_EXECUTABLE=$(BIN)/python --log-level=WARNING > /dev/null
@@ -73,7 +74,7 @@ native-asan: $(VENV)/.ready  ## build csrc/ with address and undefined-behaviour
 	rm -rf build/asan/tree && cp -r src build/asan/tree
 	rm -f build/asan/tree/alexandra/_native*.so && cp build/asan/_native*.so build/asan/tree/alexandra/
 	$(TEST_ENV) ALEXANDRA_C_LIBRARY="$(CURDIR)/build/asan/libalexandra.so" \
-	  ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(BIN)/python -c 'import sys, pytest; \
 	  sys.meta_path[:] = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]; \
 	  sys.path.insert(0, "build/asan/tree"); sys.exit(pytest.main(["-m", "not slow", *"$(strip $(ASAN_TESTS))".split()]))'
