@@ -220,7 +220,7 @@ def test_unknown_keys_and_several_data_sets_are_listed_in_the_recipe_itself(tmp_
     text = AXOLOTL + "relora: true\n"
     text = text.replace("    split: train\n", "    split: train\n  - path: more.jsonl\n")
     found = made(tmp_path, text)
-    assert "relora" in found.left and "join them" in found.left["datasets[1].path"]
+    assert "relora" in found.left and "[[data.sources]]" in found.left["datasets[1].path"]
     assert "# Not taken over: relora: True is not known here" in found.toml()
 
 

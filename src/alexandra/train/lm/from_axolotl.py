@@ -84,7 +84,8 @@ class Axolotl(Rules):
             sets = self.given.get(key) or []
             sets = [{"path": sets}] if isinstance(sets, str) else sets if isinstance(sets, list) else [sets]
             if len(sets) > 1:
-                self.leave(f"{key}[1].path", f"{len(sets)} data sets: join them into one file; the first is used")
+                ways = "join them into one file" if key == "test_datasets" else "name each in [[data.sources]]"
+                self.leave(f"{key}[1].path", f"{len(sets)} data sets: the first is used; {ways}")
             if sets:
                 self._set(key, sets[0])
         if self.given.get("chat_template") is not None:
