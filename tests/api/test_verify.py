@@ -97,6 +97,8 @@ def test_the_command_prints_a_table_and_json(file: Path) -> None:
     document = json.loads(done.stdout)
     assert document["bands"] == {"approve": 1, "reject": 2, "abstain": 1} and len(document["claims"]) == 4
     assert document["claims"][0]["label"] is True
+    frameworks = document["claims"][0]["parts"]
+    assert any(tool["evidence"] for one in frameworks for tool in one["parts"])
     assert runner.invoke(app, ["verify", str(file), "--workers", "0", "--strict"]).exit_code == 1
 
 

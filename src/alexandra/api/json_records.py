@@ -68,6 +68,11 @@ def verdict(value: Verdict) -> Record:
     }
 
 
+def audited(value: Verdict) -> Record:
+    """A verdict with what it was made of, down to the single tools, and how long each took."""
+    return {**verdict(value), "seconds": value.seconds, "parts": [audited(part) for part in value.parts]}
+
+
 def card(value: Scorecard) -> Record:
     return {
         "task": value.task,

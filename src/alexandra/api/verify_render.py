@@ -17,7 +17,7 @@ SHOWN = 200
 def plain(found: Verified) -> dict[str, Any]:
     """One JSON document: a row per claim with its verdict and band."""
     rows = [
-        {"claim": text_of(claim), "kind": claim.kind, "band": band, "label": label, **json_records.verdict(verdict)}
+        {"claim": text_of(claim), "kind": claim.kind, "band": band, "label": label, **json_records.audited(verdict)}
         for claim, verdict, band, label in zip(found.claims, found.verdicts, found.bands, found.labels, strict=True)
     ]
     counts = dict(Counter(found.bands))

@@ -124,15 +124,19 @@ def _export(network: Any, path: Path) -> None:
 
 
 def measure(path: str | Path, texts: Sequence[str], labels: Sequence[bool], *, int8: bool = False) -> Scorer:
-    """Measure a scorer on labelled claims that it was not trained on: calibrate on half, store the card of the rest."""
+    """Measure a scorer on labelled claims that it was not trained on: calibrate on half, store the card of the rest.
+
+    The card of an INT8 model stands beside the other one's, under "int8", and reads by the same calibrator.
+    """
     scorer = load(path, int8)
     truth = np.asarray(labels, dtype=int)
     if len(truth) != len(texts) or len(truth) < 4:
         raise VerifierError(f"{len(texts)} texts and {len(truth)} labels: give one label a text, and more than three")
     raw = scorer.raw(texts)
     half = derive(0, "verifiers", "scorers").words(len(truth)) % 2 == 0
-    calibrator = fit(raw[half], truth[half], "platt")
-    return save(replace(scorer, calibrator=calibrator, card=card(calibrator(raw[~half]), truth[~half])))
+    calibrator = (scorer.calibrator if int8 else None) or fit(raw[half], truth[half], "platt")
+    found = card(calibrator(raw[~half]), truth[~half])
+    return save(replace(scorer, calibrator=calibrator, card={**scorer.card, "int8": found} if int8 else found))
 
 
 @dataclass(frozen=True)

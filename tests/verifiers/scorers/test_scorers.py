@@ -147,3 +147,5 @@ def test_every_family_is_exported_and_answers_as_torch_does(family: str, tmp_pat
     assert np.abs(small.raw(texts) - found).max() < 0.1
     card = measure(tmp_path / "scorer", texts * 30, [i % 2 == 0 for i in range(150)]).card
     assert 50 < card["n"] < 100 and 0 <= card["precision"] <= 1 and folder.load(tmp_path / "scorer").card == card
+    both = measure(tmp_path / "scorer", texts * 30, [i % 2 == 0 for i in range(150)], int8=True).card
+    assert {name: value for name, value in both.items() if name != "int8"} == card and both["int8"]["n"] == card["n"]

@@ -20,6 +20,9 @@ from alexandra.verifiers.tools import valid_time
         ("Between 1979 and 1983, where did he play?", (1979, 1984)),
         ("Who won in Dec 2003?", (2003 + 11 / 12, 2004)),
         ("Who led it in 1954?", (1954, 1955)),
+        ("Who ruled Denmark 1990?", (1990, 1991)),
+        ("Who had a marvellous 1990?", (1990, 1991)),
+        ("Who won in Sept. 2003?", (2003 + 8 / 12, 2003 + 9 / 12)),
         ("Who led flight 1234567 of 12 planes?", None),
     ],
 )

@@ -20,7 +20,10 @@ from alexandra.verifiers.tool import SOFT, Tool, own_version
 MAX_PASSAGES, LONGEST_YEARS, ENOUGH = 2_000, 40.0, 0.3
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _YEAR = r"(?:1[0-9]{3}|20[0-9]{2})"
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_MONTH = (
+    r"\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b"
+)
 
 
 def _date(suffix: str = "") -> str:
