@@ -176,14 +176,14 @@ def test_a_killed_run_goes_on_to_the_same_curve(tmp_path: Path) -> None:
 
 def test_the_curriculum_goes_on_when_time_is_up_and_then_learns_every_level(tmp_path: Path) -> None:
     log = tmp_path / "training.log"
-    recipe = small()
+    recipe = small(epochs=5)
     run(recipe, tmp_path / "run", logs=[SeedLog(log, recipe)])
     epochs = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [one["level"] for one in epochs] == [1, 1, 2, 2]
-    assert [one["left"] for one in epochs] == [0, 1, 0, 1]
+    assert [one["level"] for one in epochs] == [1, 1, 2, 2, 2]
+    assert [one.get("left") for one in epochs] == [0, 1, 0, 1, None]
     text = log.read_text()
     assert "[Level 1] Epoch 1/2" in text and "  Batch " in text and "Epoch complete: avg_loss=" in text
-    assert "[Level 1] Leaving for Level 2" in text
+    assert "[Level 1] Leaving for Level 2" in text and "[All levels] Epoch 5/5" in text
 
 
 def learnt_little() -> tuple[Solver, dict[str, np.ndarray]]:

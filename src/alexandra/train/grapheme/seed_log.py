@@ -34,8 +34,9 @@ class SeedLog:
         """What epoch `step` (from 0) says of itself."""
         level, loss, updates = int(numbers["level"]), numbers["loss"], int(numbers["updates"])
         alone = "accuracy" in numbers
-        head = f"[Level {level}] Epoch {int(numbers['epoch'])}/{self._recipe.training.epochs_per_level}"
-        if not alone:
+        if alone:
+            head = f"[Level {level}] Epoch {int(numbers['epoch'])}/{self._recipe.training.epochs_per_level}"
+        else:
             head = f"[All levels] Epoch {step + 1}/{self._recipe.epochs}"
         found = [head, f"  Batch {updates}/{updates}: loss={loss:.4f}"]
         accuracy = f", accuracy={numbers['accuracy']:.4f}" if alone else ""
