@@ -76,18 +76,36 @@ static void tile_across(const Product& p, Steps next, const float* a, const floa
     tile.end(p, c);
 }
 
+// A pointer further on, in a register of its own: the compiler does not make others from it.
+static ALEXANDRA_INLINE const float* advanced(const float* at, ptrdiff_t steps) {
+    at += steps;
+#if defined(__GNUC__)
+    asm("" : "+r"(at));
+#endif
+    return at;
+}
+
 // A's values of one m lie side by side (a_k == 1), in segments.
 template <int M, int N>
 static void tile_along(const Product& p, Steps next, const float* a, const float* b, const float* start, float* c) {
     Tile<M, N> tile;
     tile.next = next;
     tile.begin(p, start, c);
-    for (int left = p.k; left > 0; left -= p.segment, a += p.a_segment) {
+    // Rows by fives from a few pointers: a register for each row is more than there are.
+    constexpr int count = (M + 4) / 5;
+    const float* rows[count];
+    unroll<count>([&](auto i) ALEXANDRA_INLINE_LAMBDA { rows[i] = a + 5 * i * p.a_m; });
+    const ptrdiff_t one = p.a_m, three = 3 * one;
+    for (int left = p.k; left > 0; left -= p.segment) {
         const int steps = left < p.segment ? left : p.segment;
-        const float* rows[M];
-        unroll<M>([&](auto m) ALEXANDRA_INLINE_LAMBDA { rows[m] = a + m * p.a_m; });
-        for (ptrdiff_t k = 0; k < steps; ++k, b += p.b_k)
-            tile.step([&](auto m) ALEXANDRA_INLINE_LAMBDA { return rows[m][k]; }, b);
+        for (int k = 0; k < steps; ++k, b += p.b_k) {
+            tile.step([&](auto m) ALEXANDRA_INLINE_LAMBDA {
+                constexpr int row = decltype(m){} % 5;
+                return row == 3 ? rows[m / 5][three] : rows[m / 5][row * one];
+            }, b);
+            unroll<count>([&](auto i) ALEXANDRA_INLINE_LAMBDA { rows[i] = advanced(rows[i], 1); });
+        }
+        unroll<count>([&](auto i) ALEXANDRA_INLINE_LAMBDA { rows[i] = advanced(rows[i], p.a_segment - steps); });
     }
     tile.end(p, c);
 }
