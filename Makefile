@@ -69,7 +69,8 @@ ASAN_TESTS := $(wildcard tests/native tests/parity tests/train/test_population.p
 # libstdc++ is loaded at the start: ASan looks for the function that throws only then.
 native-asan: $(VENV)/.ready  ## build csrc/ with address and undefined-behaviour sanitizers, run the engine's tests on it
 	PATH="$(BIN):$$PATH" cmake -S . -B build/asan -G Ninja -DALEXANDRA_INPLACE=OFF -DALEXANDRA_SANITIZE=ON \
-	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPython_EXECUTABLE=$(BIN)/python --log-level=WARNING > /dev/null
+	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 -DPython_EXECUTABLE=$(BIN)/python --log-level=WARNING \
+	  > /dev/null
 	PATH="$(BIN):$$PATH" cmake --build build/asan -- --quiet
 	rm -rf build/asan/tree && cp -r src build/asan/tree
 	rm -f build/asan/tree/alexandra/_native*.so && cp build/asan/_native*.so build/asan/tree/alexandra/
