@@ -160,7 +160,7 @@ static ALEXANDRA_INLINE uint16_t to_bf16(float x) {
 }
 
 // A block of 32 floats to whole numbers, round(x / d) with d = max |x| / most: signed bytes (most 127), or, with `low`,
-// 256 bytes + low (most 127 * 256). A NaN or infinity makes d NaN, and the whole numbers whatever: their sum wraps.
+// 256 bytes + low (most 127 * 256). A NaN or infinity makes d NaN and the whole numbers 0.
 static void quantise_block(const float* x, int8_t* bytes, int8_t* low, float* scale_out, int32_t* sum_out) {
     const float range = low ? 32512.0f : 127.0f;
     constexpr int count = kBlock / W;
@@ -173,20 +173,20 @@ static void quantise_block(const float* x, int8_t* bytes, int8_t* low, float* sc
     float most = top[0], wrong = bad[0];
     for (int j = 1; j < W; ++j) most = top[j] > most ? top[j] : most, wrong += bad[j];
     const V factor = splat(most > 0.0f ? range / most : 0.0f);
-    typedef uint32_t U __attribute__((vector_size(4 * W)));
-    U sums = {};
+    I sums = {};
     for (int i = 0; i < count; ++i) {
-        const I q = __builtin_convertvector(shifted(v[i] * factor) - kShift, I);
-        sums += (U)q;
+        const V scaled = wrong == 0.0f ? v[i] * factor : V{};
+        const I q = __builtin_convertvector(shifted(scaled) - kShift, I);
+        sums += q;
         const I high = low ? (q + 128) >> 8 : q, rest = q - (high << 8);
         for (int j = 0; j < W; ++j) bytes[i * W + j] = int8_t(high[j]);
         if (low)
             for (int j = 0; j < W; ++j) low[i * W + j] = int8_t(rest[j]);
     }
-    uint32_t sum = 0;
+    int32_t sum = 0;
     for (int j = 0; j < W; ++j) sum += sums[j];
     *scale_out = most / range + wrong;
-    *sum_out = int32_t(sum);
+    *sum_out = sum;
 }
 
 static void prepare(TensorType type, const Activations& a, int first, int last) {
