@@ -7,9 +7,9 @@ differences. Pure functions of a text: "" means keep, anything else is the reaso
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
+
+import numpy as np
 
 from alexandra.config import Config
 from alexandra.data.filters.words import english
@@ -36,6 +36,7 @@ SIGNS = frozenset(
 )
 _PARAGRAPHS = re.compile(r"\n{2,}")
 _LINES = re.compile(r"\n+")
+_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 
 
 class GopherQuality(Config):
@@ -140,39 +141,70 @@ class GopherRepetition(Config):
 
     def _grams(self, text: str) -> str:
         words = english().words(text)
+        numbers = _numbered(words)
         for n, limit in enumerate(self.top_grams, 2):
             if len(words) >= n:
-                grams = zip(*(words[i:] for i in range(n)), strict=False)
-                top, times = max(Counter(grams).items(), key=itemgetter(1))
-                if (sum(map(len, top)) + n - 1) * times / len(text) > limit:
+                place, times = _top(numbers, n)
+                if (sum(map(len, words[place : place + n])) + n - 1) * times / len(text) > limit:
                     return f"top_{n}_gram"
-        joined, places = "".join(words), _places(words)
+        joined = _Joined(words)
         for n, limit in enumerate(self.duplicate_grams, 5):
-            if _repeated(joined, places, n) / len(text) > limit:
+            if joined.repeated(n) / len(text) > limit:
                 return f"duplicated_{n}_n_grams"
         return ""
 
 
-def _places(words: Sequence[str]) -> list[int]:
-    """Where each word begins in the joined text, and its end."""
-    out, place = [0], 0
-    for word in words:
-        place += len(word)
-        out.append(place)
-    return out
+def _numbered(words: Sequence[str]) -> np.ndarray:
+    """Each word's number, that of its first occurrence among all words."""
+    known: dict[str, int] = {}
+    return np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, len(words))
 
 
-def _repeated(joined: str, places: list[int], n: int) -> int:
-    """Characters in n-grams that occurred before, each counted once: a repeated one is stepped over whole."""
-    seen: set[str] = set()
-    repeated = place = 0
-    last = len(places) - n
-    while place < last:
-        gram = joined[places[place] : places[place + n]]
-        if gram in seen:
-            repeated += len(gram)
-            place += n
-        else:
-            seen.add(gram)
-            place += 1
-    return repeated
+def _top(numbers: np.ndarray, n: int) -> tuple[int, int]:
+    """Where the most frequent n-gram of words begins (of several the one seen first), and how often it is there."""
+    size, ids = int(numbers.max()) + 1, numbers
+    for length in range(2, n + 1):
+        pairs = ids[: len(numbers) - length + 1] * size + numbers[length - 1 :]
+        _, first, ids, times = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
+    most = times.max()
+    return int(first[times == most].min()), int(most)
+
+
+class _Joined:
+    """Words without what is between them, and a hash of any run of them; equal runs have equal hashes."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.text = "".join(words)
+        self.places = np.concatenate([[0], np.cumsum(np.fromiter(map(len, words), np.int64, len(words)))])
+        codes = np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+        with np.errstate(over="ignore"):
+            self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * _powers(_BASE, len(codes)))])
+            self._shifts = _powers(pow(_BASE, -1, 2**64), len(codes) + 1)
+
+    def repeated(self, n: int) -> int:
+        """Characters in n-grams that occurred before, each counted once: a repeated one is stepped over whole."""
+        starts, ends = self.places[:-n], self.places[n:]
+        if len(starts) < 2:
+            return 0
+        with np.errstate(over="ignore"):
+            hashes = (self._sums[ends] - self._sums[starts]) * self._shifts[starts]
+        _, ids, times = np.unique(hashes, return_inverse=True, return_counts=True)
+        seen: set[str] = set()
+        repeated = free = 0
+        for place in np.flatnonzero(times[ids] > 1).tolist():  # the others occur once
+            if place < free:
+                continue
+            gram = self.text[starts[place] : ends[place]]
+            if gram in seen:
+                repeated, free = repeated + len(gram), place + n
+            else:
+                seen.add(gram)
+        return repeated
+
+
+
+def _powers(base: int, count: int) -> np.ndarray:
+    """1, base, base^2, ... modulo 2^64."""
+    factors = np.full(count, base, np.uint64)
+    factors[:1] = 1
+    return np.cumprod(factors)
