@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from alexandra.api.programs import read_graph
-from alexandra.ir.check import bind_sizes, infer
+from alexandra.ir.check import with_length
 from alexandra.ir.diff import Change, GraphDiff, diff
-from alexandra.ir.graph import AUTO, Graph, Node
+from alexandra.ir.graph import Graph, Node
 from alexandra.ir.text import layer_text
 
 ROUND = re.compile(r"_[0-9]+(?=\.)")  # in a layer's name: the round of a REPEAT
@@ -32,16 +32,11 @@ def compare_files(
 
     `sequence` is the length of their open axes, which FLOPs need; 0 leaves them open.
     """
-    left, right = (_sized(read_graph(path, sizes, constants), sequence) for path in (first, second))
-    graphs = left, right
+    graphs = read_graph(first, sizes, constants), read_graph(second, sizes, constants)
+    if sequence:
+        graphs = with_length(graphs[0], sequence), with_length(graphs[1], sequence)
     found = diff(*graphs)
     return Compared(found, tuple(_lines(found, graphs)), _record(found, graphs))
-
-
-def _sized(graph: Graph, sequence: int) -> Graph:
-    axes = {dim for node in graph.inputs for dim in infer(graph)[node.name].shape if isinstance(dim, str)}
-    axes -= {AUTO}
-    return bind_sizes(graph, dict.fromkeys(axes, sequence)) if axes and sequence else graph
 
 
 def _lines(found: GraphDiff, graphs: tuple[Graph, Graph]) -> list[str]:

@@ -11,12 +11,12 @@ from typing import Any
 from alexandra.backends.bind import available, choose
 from alexandra.backends.pytorch_memory import training_memory
 from alexandra.errors import BackendError, UsageError, suggest
-from alexandra.ir.check import auto_nodes, bind_sizes, infer
+from alexandra.ir.check import auto_nodes, bind_sizes, infer, open_axes, with_length
 from alexandra.ir.cost import BYTES_PER_VALUE, active_parameters, flops, memory, parameters
 from alexandra.ir.graph import Graph
 from alexandra.ir.sharding import sharding_plan
 from alexandra.lang.fmt import format_text
-from alexandra.lang.nureon import compile_network, compile_program
+from alexandra.lang.nureon import CompiledNetwork, compile_program
 from alexandra.lang.rules import default_rules, load_rules
 from alexandra.objectives.spec import AdamW, CrossEntropy, Program
 from alexandra.storage import publish
@@ -56,8 +56,15 @@ class CostQuestion:
 
 def read_graph(path: Path, sizes: Sequence[str] = (), constants: Sequence[str] = ()) -> Graph:
     """The network of a NureonLang file; `sizes` are like "x=30" or "x=28x28", `constants` like "layers=2"."""
+    return _sized(_compiled(path, constants).graph, sizes)
+
+
+def _compiled(path: Path, constants: Sequence[str]) -> CompiledNetwork:
     lets = dict(_constant(text) for text in constants)
-    graph = compile_network(read_program(path), name=path.stem, file=str(path), constants=lets)
+    return compile_program(read_program(path), name=path.stem, file=str(path), constants=lets)
+
+
+def _sized(graph: Graph, sizes: Sequence[str]) -> Graph:
     given = dict(_size(text) for text in sizes)
     return bind_sizes(graph, given) if given else graph
 
@@ -78,8 +85,9 @@ def compile_file(
     """
     if print_as not in PRINTS:
         raise UsageError(f"cannot print as {print_as!r}", hint=suggest(print_as, PRINTS))
-    graph = read_graph(path, sizes, constants)
-    bound = None if sizes or constants else compile_program(path).weights(mapped=True)
+    program = _compiled(path, constants)
+    graph = _sized(program.graph, sizes)
+    bound = None if sizes or constants else program.weights(mapped=True)
     shown = {"text": graph.text, "json": lambda: json.dumps(graph.to_dict(), indent=1), "dot": graph.dot}[print_as]()
     record: dict[str, Any] = {"graph": graph.to_dict(), "spec_hash": graph.spec_hash, "has_weights": bound is not None}
     if cost:
@@ -127,13 +135,13 @@ def _cost(graph: Graph, question: CostQuestion) -> dict[str, int]:
             f"the cost of {graph.name!r} depends on open sizes: {', '.join(open_names)}",
             hint=f"give them: --size {open_names[0]}=30",
         )
-    axes = {dim for node in graph.inputs for dim in infer(graph)[node.name].shape if isinstance(dim, str)}
+    axes = open_axes(graph)
     if axes and not question.sequence:
         raise UsageError(
             f"the cost of {graph.name!r} depends on the length of {', '.join(sorted(axes))}",
             hint="give it: --sequence 128",
         )
-    bound = bind_sizes(graph, dict.fromkeys(axes, question.sequence)) if axes else graph
+    bound = with_length(graph, question.sequence)
     found = {
         "layers": len(infer(bound)),
         "parameters": parameters(bound),

@@ -14,7 +14,7 @@ from typing import Any, cast
 from alexandra.backends.base import PRECISIONS, Execution, Model
 from alexandra.backends.foreign import refuse_foreign
 from alexandra.errors import BackendError, missing_extra, suggest
-from alexandra.ir.check import auto_nodes, bind_sizes, infer, verify
+from alexandra.ir.check import auto_nodes, verify, with_length
 from alexandra.ir.cost import flops, parameters
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import WeightSet, initialise
@@ -133,8 +133,7 @@ def choose(graph: Graph) -> Choice:
     if without_torch or auto_nodes(graph):
         return Choice("native", without_torch or "its sizes are still open")
     values = parameters(graph)
-    axes = {dim for node in graph.inputs for dim in infer(graph)[node.name].shape if isinstance(dim, str)}
-    work = flops(bind_sizes(graph, dict.fromkeys(axes, OPEN_LENGTH)) if axes else graph)
+    work = flops(with_length(graph, OPEN_LENGTH))
     what = f"{values:,} parameters, {work:,} FLOPs a row"
     if values >= LARGE_PARAMETERS or work >= LARGE_FLOPS:
         return Choice("torch", f"{what}: large")

@@ -278,6 +278,19 @@ def is_bound(graph: Graph) -> bool:
     return not auto_nodes(graph)
 
 
+def open_axes(graph: Graph) -> frozenset[str]:
+    """The symbolic axes of the inputs (SEQ), whose length each call decides."""
+    types = infer(graph)
+    shapes = [types[node.name].shape for node in graph.inputs]
+    return frozenset(dim for shape in shapes for dim in shape if isinstance(dim, str)) - {AUTO}
+
+
+def with_length(graph: Graph, length: int) -> Graph:
+    """`graph` with every open axis of that length; the graph itself where none is open."""
+    axes = open_axes(graph)
+    return bind_sizes(graph, dict.fromkeys(axes, length)) if axes else graph
+
+
 Size = int | str | tuple[int | str, ...]
 
 

@@ -18,7 +18,7 @@ from alexandra.backends.base import Model
 from alexandra.backends.foreign import Foreign
 from alexandra.errors import BackendError
 from alexandra.ir import cost
-from alexandra.ir.check import bind_sizes, infer
+from alexandra.ir.check import with_length
 from alexandra.objectives.spec import SGD, Program
 from alexandra.train.lm.average import Averaged
 from alexandra.train.lm.build import Built
@@ -113,9 +113,7 @@ def _rows(recipe: Recipe) -> int:
 
 
 def _memory(model: Model, program: Program, rows: int, length: int, recipe: Recipe) -> dict[str, int]:
-    types = infer(model.graph)
-    axes = {dim for node in model.graph.inputs for dim in types[node.name].shape if isinstance(dim, str)}
-    graph = bind_sizes(model.graph, dict.fromkeys(axes, length)) if axes else model.graph
+    graph = with_length(model.graph, length)
     if model.backend == "native":
         from alexandra.backends.native_memory import planned_memory  # the engine is there: it runs the model
 
