@@ -140,17 +140,21 @@ def shifting(stream: Stream) -> tuple[str, str]:
 
 
 def toy(make: Callable[[Stream], tuple[str, str]]) -> Callable[[int], tuple[list[Row], list[Row]]]:
-    """(training, held-out) rows of distinct prompts."""
+    """(training, held-out) rows, both as `make` draws them; held-out prompts are distinct and in no training row."""
 
     def rows(seed: int) -> tuple[list[Row], list[Row]]:
-        found: dict[str, str] = {}
+        held: dict[str, Row] = {}
+        train: list[Row] = []
         number = 0
-        while len(found) < 9000:
+        while len(train) < 7500:
             prompt, answer = make(derive(seed, "toy", number))
-            found[prompt] = answer
+            row = {"prompt": prompt, "completion": answer, "answer": answer}
+            if len(held) < 1500:
+                held[prompt] = row
+            elif prompt not in held:
+                train.append(row)
             number += 1
-        every = [{"prompt": p, "completion": a, "answer": a} for p, a in found.items()]
-        return every[1500:], every[:1500]
+        return train, list(held.values())
 
     return rows
 
@@ -159,12 +163,12 @@ def curriculum(level: int) -> Callable[[int], tuple[list[Row], list[Row]]]:
     """Items of a level; the curriculum's own splits keep training and test apart."""
 
     def rows(seed: int) -> tuple[list[Row], list[Row]]:
-        parts: dict[str, list[Row]] = {"train": [], "test": []}
+        parts: dict[str, list[Row]] = {"train": [], "test_iid": []}
         for item in ax.curriculum.level(level, count=40000, seed=seed):
             answer = str(item.expected)
-            row = {"prompt": f"{item.expr}=", "completion": answer, "answer": answer}
-            parts["train" if item.split == "train" else "test" if item.split == "test_iid" else "other"].append(row)
-        return parts["train"], parts["test"][:1500]
+            if item.split in parts:
+                parts[item.split].append({"prompt": f"{item.expr}=", "completion": answer, "answer": answer})
+        return parts["train"], parts["test_iid"][:1500]
 
     return rows
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
+from unittest import mock
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alexandra.data.filters import gopher
 from alexandra.data.filters.contamination import Contamination
 from alexandra.data.filters.gopher import GopherQuality, GopherRepetition
 from alexandra.data.filters.ratios import Ratios
@@ -46,6 +52,21 @@ def test_gopher_repetition_reasons() -> None:
     assert rule.reason("\n".join([GOOD] * 3)) == "dup_line_frac"
     assert rule.reason("buy now " * 40) == "top_2_gram"
     assert rule.reason(GOOD + " " + GOOD) == "duplicated_5_n_grams"
+
+
+@given(st.lists(st.sampled_from(["ab", "cde", "fgh", "ij"]), min_size=11, max_size=60), st.integers(2, 4))
+def test_short_and_long_texts_are_counted_alike(words: list[str], length: int) -> None:
+    assert tuple(gopher._top(words, length)[0]) == tuple(_numbered_to(words, length)[0])
+    assert gopher._top(words, length)[1] == _numbered_to(words, length)[1]
+    short = gopher._Joined(words)
+    with mock.patch.object(gopher, "SHORT", 0):
+        long = gopher._Joined(words)
+    assert [short.repeated(n) for n in range(5, 11)] == [long.repeated(n) for n in range(5, 11)]
+
+
+def _numbered_to(words: list[str], length: int) -> tuple[Sequence[str], int]:
+    numbered = gopher._Numbered(words)
+    return [numbered.top(words, n) for n in range(2, length + 1)][-1]
 
 
 def test_web_rules_reasons() -> None:

@@ -7,7 +7,11 @@ differences. Pure functions of a text: "" means keep, anything else is the reaso
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from operator import itemgetter
+from typing import cast
 
 import numpy as np
 
@@ -36,6 +40,7 @@ SIGNS = frozenset(
 )
 _PARAGRAPHS = re.compile(r"\n{2,}")
 _LINES = re.compile(r"\n+")
+SHORT = 200  # words; below it counting one by one is faster than sorting numbers
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 
 
@@ -141,11 +146,11 @@ class GopherRepetition(Config):
 
     def _grams(self, text: str) -> str:
         words = english().words(text)
-        numbers = _numbered(words)
+        top = _top if len(words) < SHORT else _Numbered(words).top
         for n, limit in enumerate(self.top_grams, 2):
             if len(words) >= n:
-                place, times = _top(numbers, n)
-                if (sum(map(len, words[place : place + n])) + n - 1) * times / len(text) > limit:
+                gram, times = top(words, n)
+                if (sum(map(len, gram)) + n - 1) * times / len(text) > limit:
                     return f"top_{n}_gram"
         joined = _Joined(words)
         for n, limit in enumerate(self.duplicate_grams, 5):
@@ -154,53 +159,66 @@ class GopherRepetition(Config):
         return ""
 
 
-def _numbered(words: Sequence[str]) -> np.ndarray:
-    """Each word's number, that of its first occurrence among all words."""
-    known: dict[str, int] = {}
-    return np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, len(words))
+def _top(words: Sequence[str], n: int) -> tuple[Sequence[str], int]:
+    """The most frequent n-gram of words (of several the one seen first), and how often it is there."""
+    times = Counter(zip(*(words[start:] for start in range(n)), strict=False))
+    return max(times.items(), key=itemgetter(1))
 
 
-def _top(numbers: np.ndarray, n: int) -> tuple[int, int]:
-    """Where the most frequent n-gram of words begins (of several the one seen first), and how often it is there."""
-    size, ids = int(numbers.max()) + 1, numbers
-    for length in range(2, n + 1):
-        pairs = ids[: len(numbers) - length + 1] * size + numbers[length - 1 :]
-        _, first, ids, times = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
-    most = times.max()
-    return int(first[times == most].min()), int(most)
+class _Numbered:
+    """Words by their numbers; an n-gram's number is that of the pair of its first n - 1 words and its last."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        known: dict[str, int] = {}
+        self._numbers = np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, len(words))
+        self._grams, self._length = self._numbers, 1
+
+    def top(self, words: Sequence[str], n: int) -> tuple[Sequence[str], int]:
+        """As `_top`, for n = 2, 3, ... in turn."""
+        if n != self._length + 1:
+            raise ValueError(f"n-grams of {n} words after those of {self._length}")
+        pairs = self._grams[:-1] * len(words) + self._numbers[n - 1 :]
+        _, first, self._grams, times = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
+        self._length, most = n, times.max()
+        place = int(first[times == most].min())
+        return words[place : place + n], int(most)
 
 
 class _Joined:
-    """Words without what is between them, and a hash of any run of them; equal runs have equal hashes."""
+    """Words without what is between them; in long texts a hash tells which runs of them can be equal."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.text = "".join(words)
-        self.places = np.concatenate([[0], np.cumsum(np.fromiter(map(len, words), np.int64, len(words)))])
-        codes = np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-        with np.errstate(over="ignore"):
-            self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * _powers(_BASE, len(codes)))])
-            self._shifts = _powers(pow(_BASE, -1, 2**64), len(codes) + 1)
+        self._text = "".join(words)
+        self._places = list(accumulate(map(len, words), initial=0))
+        self._hashed = len(words) >= SHORT
+        if self._hashed:
+            codes = np.frombuffer(self._text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+            self._edges = np.asarray(self._places)
+            with np.errstate(over="ignore"):
+                self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * _powers(_BASE, len(codes)))])
+                self._shifts = _powers(pow(_BASE, -1, 2**64), len(codes) + 1)
 
     def repeated(self, n: int) -> int:
         """Characters in n-grams that occurred before, each counted once: a repeated one is stepped over whole."""
-        starts, ends = self.places[:-n], self.places[n:]
-        if len(starts) < 2:
-            return 0
-        with np.errstate(over="ignore"):
-            hashes = (self._sums[ends] - self._sums[starts]) * self._shifts[starts]
-        _, ids, times = np.unique(hashes, return_inverse=True, return_counts=True)
         seen: set[str] = set()
         repeated = free = 0
-        for place in np.flatnonzero(times[ids] > 1).tolist():  # the others occur once
+        for place in self._candidates(n) if self._hashed else range(len(self._places) - n):
             if place < free:
                 continue
-            gram = self.text[starts[place] : ends[place]]
+            gram = self._text[self._places[place] : self._places[place + n]]
             if gram in seen:
                 repeated, free = repeated + len(gram), place + n
             else:
                 seen.add(gram)
         return repeated
 
+    def _candidates(self, n: int) -> Iterable[int]:
+        """Where n-grams begin whose hash another has too; the others occur once."""
+        starts, ends = self._edges[:-n], self._edges[n:]
+        with np.errstate(over="ignore"):
+            hashes = (self._sums[ends] - self._sums[starts]) * self._shifts[starts]
+        _, ids, times = np.unique(hashes, return_inverse=True, return_counts=True)
+        return cast(Iterable[int], np.flatnonzero(times[ids] > 1).tolist())
 
 
 def _powers(base: int, count: int) -> np.ndarray:

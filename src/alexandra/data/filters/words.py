@@ -13,9 +13,11 @@ import unicodedata
 from collections.abc import Set
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 REMEMBERED = 300_000
+LONGEST_SUFFIX = 5  # characters of the longest sign at a word's end in english.json, rows of full stops apart
 LONGEST_PIECE = 300  # a longer piece without a blank is one word: taking signs off one by one would be quadratic
 _PIECES = re.compile(r"\S+|\s+")
 
@@ -24,9 +26,9 @@ class Splitter:
     """Splits text with the patterns in `table`; keeps the words of the last text, which filters ask for in turn."""
 
     def __init__(self, table: dict[str, Any]) -> None:
-        self._prefix = re.compile(table["prefix"]).search
-        self._suffix = re.compile(table["suffix"]).search
-        self._infix = re.compile(table["infix"]).finditer
+        self._prefix = re.compile(table["prefix"]).match
+        self._ending = re.compile(table["suffix"]).search
+        self._infix = re.compile(f"({table['infix']})")
         self._url = re.compile(table["url"]).match
         self._rules: dict[str, list[str]] = {key: joined.split("\0") for key, joined in table["split"].items()}
         self._rules.update({key: [key] for key in table["whole"]})
@@ -103,8 +105,7 @@ class Splitter:
                 prefixes.append(piece[:before])
                 piece = piece[before:]
                 break
-            match = self._suffix(piece, before) if not before else self._suffix(piece[before:])
-            after = match.end() - match.start() if match else 0
+            after = self._suffix(piece[before:] if before else piece)
             if after and exceptions and piece[:-after] in rules:
                 suffixes.append(piece[-after:])
                 piece = piece[:-after]
@@ -121,6 +122,11 @@ class Splitter:
                 piece = piece[:-after]
         return prefixes + (self._middle(piece, exceptions) if piece else []) + suffixes[::-1]
 
+    def _suffix(self, piece: str) -> int:
+        """Characters of the sign at the end of `piece`."""
+        match = self._ending(piece, 0 if piece.endswith("..") else max(0, len(piece) - LONGEST_SUFFIX))
+        return match.end() - match.start() if match else 0
+
     def _middle(self, piece: str, exceptions: bool) -> list[str]:
         if exceptions and piece in self._rules:
             return self._rules[piece]
@@ -128,28 +134,19 @@ class Splitter:
             return [piece]
         if self._url(piece):
             return [piece]
-        out, start = [], 0
-        for match in self._infix(piece):
-            begin, end = match.span()
-            if begin == 0:
-                continue
-            if begin != start:
-                out.append(piece[start:begin])
-            if begin != end:
-                out.append(piece[begin:end])
-            start = end
-        if start < len(piece):
-            out.append(piece[start:])
-        return out
+        parts = self._infix.split(piece)
+        if not parts[0]:  # a sign at the very beginning stays with what follows it
+            parts[:3] = ["".join(parts[:3])]
+        return [part for part in parts if part]
 
-    def _exception_sequences(self) -> dict[str, list[list[str]]]:
-        """Exceptions that have affixes, as the tokens that they are split into without exceptions, by first token."""
-        out: dict[str, list[list[str]]] = {}
+    def _exception_sequences(self) -> dict[tuple[str, str], list[list[str]]]:
+        """Exceptions that have affixes, as the tokens that they are split into without exceptions, by the first two."""
+        out: dict[tuple[str, str], list[list[str]]] = {}
         for key in self._rules:
-            if not key.isspace() and (self._prefix(key) or self._suffix(key) or any(True for _ in self._infix(key))):
+            if not key.isspace() and (self._prefix(key) or self._suffix(key) or self._infix.search(key)):
                 tokens = self._split(key, False)
                 if len(tokens) > 1:
-                    out.setdefault(tokens[0], []).append(tokens)
+                    out.setdefault((tokens[0], tokens[1]), []).append(tokens)
         return out
 
     def _words_in_context(self, text: str) -> list[str]:
@@ -170,9 +167,11 @@ class Splitter:
 
     def _joined_exceptions(self, tokens: list[str], first: Set[int] = frozenset()) -> list[str]:
         """Put exceptions together again that affixes took apart, the longest first; none over a token in `first`."""
+        if self._sequences.keys().isdisjoint(pairwise(tokens)):
+            return tokens
         found = []
-        for start, token in enumerate(tokens):
-            for sequence in self._sequences.get(token, ()):
+        for start, pair in enumerate(pairwise(tokens)):
+            for sequence in self._sequences.get(pair, ()):
                 if tokens[start : start + len(sequence)] == sequence:
                     found.append((start, start + len(sequence)))
         if not found:
