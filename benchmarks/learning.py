@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import alexandra as ax
 from alexandra.config import validate
+from alexandra.curriculum.items import Item
 from alexandra.rng import Stream, derive
 from alexandra.statistics import wilson
 from alexandra.train.lm.build import Built, Given, build
@@ -159,15 +160,27 @@ def toy(make: Callable[[Stream], tuple[str, str]]) -> Callable[[int], tuple[list
     return rows
 
 
-def curriculum(level: int) -> Callable[[int], tuple[list[Row], list[Row]]]:
+def aligned(item: Item) -> tuple[str, str]:
+    """A level 1 item with three places for each operand and four for the result, units first after the sign."""
+    op, *operands = str(item.expr).strip("()").split()
+    places = "".join(number.zfill(3)[::-1] for number in operands)
+    value = int(item.expected)
+    return f"{op}{places}=", ("-" if value < 0 else "+") + str(abs(value)).zfill(4)[::-1]
+
+
+def plain(item: Item) -> tuple[str, str]:
+    return f"{item.expr}=", str(item.expected)
+
+
+def curriculum(level: int, write: Callable[[Item], tuple[str, str]]) -> Callable[[int], tuple[list[Row], list[Row]]]:
     """Items of a level; the curriculum's own splits keep training and test apart."""
 
     def rows(seed: int) -> tuple[list[Row], list[Row]]:
         parts: dict[str, list[Row]] = {"train": [], "test_iid": []}
         for item in ax.curriculum.level(level, count=40000, seed=seed):
-            answer = str(item.expected)
             if item.split in parts:
-                parts[item.split].append({"prompt": f"{item.expr}=", "completion": answer, "answer": answer})
+                prompt, answer = write(item)
+                parts[item.split].append({"prompt": prompt, "completion": answer, "answer": answer})
         return parts["train"], parts["test_iid"][:1500]
 
     return rows
@@ -177,8 +190,8 @@ TASKS: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
     "sort": toy(sorting),
     "reverse": toy(reverse_and_copy),
     "brackets": toy(balancing),
-    "level1": curriculum(1),
-    "level2": curriculum(2),
+    "level1": curriculum(1, aligned),
+    "level2": curriculum(2, plain),
 }
 
 

@@ -58,6 +58,10 @@ def _draw_substitution(ood: bool, dice: Dice) -> Question | None:
     return question if holds_substitution(question, ood) else None
 
 
+def _few_operators(question: Question) -> bool:
+    return sum(isinstance(node, Apply) for node in nodes(question.expr)) < 3
+
+
 def holds_substitution(question: Question, ood: bool) -> bool:
     """Level 3's inputs."""
     used, largest, names = 0, 0, set()
@@ -226,6 +230,7 @@ LEVEL_3 = Level(
     answer=value_of,
     check=check_number,
     proves=value_proves,
+    common=_few_operators,
 )
 LEVEL_4 = Level(
     number=4,

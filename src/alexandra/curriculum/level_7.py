@@ -132,6 +132,14 @@ _MAKERS = {
 _ALLOWED = ("+", "-", "*", "^", "=", "solve", "exp", "ln", "sqrt", "abs")
 
 
+def _of_a_function(question: Question) -> bool:
+    """Whether the equation is one function of a linear term, equal to a number."""
+    match question.expr:
+        case Apply("solve", (Apply("=", (Apply("exp" | "ln" | "sqrt" | "abs") | Apply("^", (Number(), _)), _)), _)):
+            return True
+    return False
+
+
 def holds_equation(question: Question, ood: bool) -> bool:
     """Level 7's inputs."""
     task = question.expr
@@ -183,4 +191,5 @@ LEVEL_7 = Level(
     answer=answer_equation,
     check=check_solution,
     proves=proves_equation,
+    common=_of_a_function,
 )

@@ -30,6 +30,8 @@ class Level:
     distinct   how many inputs with different canonical keys there are in distribution, exactly or (`at_least`) at
                least; distinct_ood: out of distribution
     finite     candidates 0 .. distinct-1 are all different and there are no more
+    common     inputs of which there are so few that two seeds would draw the same: a sample takes one in four of them,
+               which ones its seed decides
     holds      whether a question is an input of the level (out of distribution when the second argument is true)
     answer     the exact answer, worked out by the engine
     check      whether an answer is right, given the question and the exact answer
@@ -52,6 +54,7 @@ class Level:
     proves: Callable[[Question, Answer], bool]
     finite: bool = False
     version: int = 1
+    common: Callable[[Question], bool] | None = None
 
 
 class Dice:

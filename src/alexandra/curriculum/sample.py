@@ -5,6 +5,7 @@ Item i of a sample depends on seed, level and split alone: asking for more items
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -133,4 +134,11 @@ def block_of(row: Level, seed: int, ood: bool, number: int) -> Block:
     held = frozenset() if row.finite else edge_keys()
     drawn = draw(seed, number * BLOCK, (number + 1) * BLOCK)
     found = [(one, question_key(one.expr, one.bindings)) for one in drawn if one is not None]
-    return [pair for pair in found if pair[1] not in held]
+    found = [pair for pair in found if pair[1] not in held]
+    common = row.common
+    return found if ood or common is None else [pair for pair in found if _chosen(seed, pair[1]) or not common(pair[0])]
+
+
+def _chosen(seed: int, item_key: str) -> bool:
+    """One key in four, others for every seed."""
+    return hashlib.blake2b(f"{seed} {item_key}".encode(), digest_size=1).digest()[0] % 4 == 0
