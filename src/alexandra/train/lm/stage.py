@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -30,15 +31,17 @@ def rows_of_step(seed: int, count: int, batch: int, number: int) -> list[int]:
     """The rows of step `number`: `batch` after `batch` of one endless order, reshuffled every `count` rows."""
     found: list[int] = []
     place = number * batch
-    orders: dict[int, np.ndarray] = {}
     while len(found) < batch:
         epoch, at = divmod(place, count)
-        if epoch not in orders:
-            orders[epoch] = derive(seed, "rows").at(epoch).permutation(count)
         take = min(batch - len(found), count - at)
-        found += orders[epoch][at : at + take].tolist()
+        found += _order(seed, count, epoch)[at : at + take].tolist()
         place += take
     return found
+
+
+@lru_cache(maxsize=4)  # a step takes a few rows of it, and a shuffle reads every one
+def _order(seed: int, count: int, epoch: int) -> np.ndarray:
+    return derive(seed, "rows").at(epoch).permutation(count)
 
 
 def means(stats: Mapping[str, float], per: str) -> Metrics:
