@@ -43,8 +43,9 @@ def contents(wheel: Path) -> set[str]:
 def package_files(repository: Path) -> set[str]:
     """Every source and data file of the package, as a wheel names it."""
     package = repository / "src"
-    files = (p for p in package.rglob("*") if p.is_file() and p.suffix not in (".so", ".pyc", ".part"))
-    return {p.relative_to(package).as_posix() for p in files if "egg-info" not in str(p)}
+    files = (p for p in package.rglob("*") if p.is_file() and p.suffix not in (".so", ".part"))
+    kept = (p for p in files if "egg-info" not in str(p) and "__pycache__" not in p.parts)
+    return {p.relative_to(package).as_posix() for p in kept}
 
 
 def test_without_a_compiler_the_install_is_pure_python(repository: Path, tmp_path: Path) -> None:
