@@ -210,12 +210,6 @@ def answers(built: Built, rows: Sequence[Row], tokens: int) -> list[bool]:
     return right
 
 
-def changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
-    return recipe.model_copy(
-        update={name: getattr(recipe, name).model_copy(update=values) for name, values in sections.items()}
-    )
-
-
 def warm(train: list[Row], valid: list[Row], options: argparse.Namespace) -> tuple[Built, Row]:
     """SFT until `options.share` of the validation answers are right."""
     recipe = load_recipe(RECIPES / "toy_sft.toml", [f"seed={options.seed}", f"model.threads={options.threads}"])
@@ -240,8 +234,9 @@ def verified(name: str, options: argparse.Namespace) -> dict[str, Any]:
     before = proportion(answers(built, test, notes["longest"]))
     say(f"{name}: after SFT {before['value']:.3f} {clock.record()}")
     values = [f"seed={options.seed}", f"model.threads={options.threads}", f"rollout.max_tokens={notes['longest']}"]
-    recipe = load_recipe(RECIPES / "toy_grpo.toml", [*values, *options.set])
-    recipe = changed(recipe, train={"steps": options.steps or STEPS.get(name, recipe.train.steps)})
+    values += [f"train.steps={STEPS[name]}"] if name in STEPS else []
+    values += [*options.set, *([f"train.steps={options.steps}"] if options.steps else [])]
+    recipe = load_recipe(RECIPES / "toy_grpo.toml", values)
     folder = ModelFolder(built.model.graph, built.model.weights, built.tokenizer)
     after = build(recipe, Given(folder, train, held_out=[]), RECIPES)
     curve, step = [], 0

@@ -135,8 +135,7 @@ def _cost(graph: Graph, question: CostQuestion) -> dict[str, int]:
             f"the cost of {graph.name!r} depends on open sizes: {', '.join(open_names)}",
             hint=f"give them: --size {open_names[0]}=30",
         )
-    axes = open_axes(graph)
-    if axes and not question.sequence:
+    if not question.sequence and (axes := open_axes(graph)):
         raise UsageError(
             f"the cost of {graph.name!r} depends on the length of {', '.join(sorted(axes))}",
             hint="give it: --sequence 128",

@@ -134,11 +134,11 @@ def block_of(row: Level, seed: int, ood: bool, number: int) -> Block:
     held = frozenset() if row.finite else edge_keys()
     drawn = draw(seed, number * BLOCK, (number + 1) * BLOCK)
     found = [(one, question_key(one.expr, one.bindings)) for one in drawn if one is not None]
-    found = [pair for pair in found if pair[1] not in held]
-    common = row.common
-    return found if ood or common is None else [pair for pair in found if _chosen(seed, pair[1]) or not common(pair[0])]
+    return [pair for pair in found if pair[1] not in held and (ood or _taken(row, seed, *pair))]
 
 
-def _chosen(seed: int, item_key: str) -> bool:
-    """One key in four, others for every seed."""
+def _taken(row: Level, seed: int, question: Question, item_key: str) -> bool:
+    """Whether a sample has room for an input: of the common ones it takes one key in four, others for every seed."""
+    if row.common is None or not row.common(question):
+        return True
     return hashlib.blake2b(f"{seed} {item_key}".encode(), digest_size=1).digest()[0] % 4 == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import itemgetter
 from typing import cast
@@ -146,12 +146,9 @@ class GopherRepetition(Config):
 
     def _grams(self, text: str) -> str:
         words = english().words(text)
-        top = _top if len(words) < SHORT else _Numbered(words).top
-        for n, limit in enumerate(self.top_grams, 2):
-            if len(words) >= n:
-                gram, times = top(words, n)
-                if (sum(map(len, gram)) + n - 1) * times / len(text) > limit:
-                    return f"top_{n}_gram"
+        for limit, (gram, times) in zip(self.top_grams, _tops(words), strict=False):
+            if (sum(map(len, gram)) + len(gram) - 1) * times / len(text) > limit:
+                return f"top_{len(gram)}_gram"
         joined = _Joined(words)
         for n, limit in enumerate(self.duplicate_grams, 5):
             if joined.repeated(n) / len(text) > limit:
@@ -159,29 +156,21 @@ class GopherRepetition(Config):
         return ""
 
 
-def _top(words: Sequence[str], n: int) -> tuple[Sequence[str], int]:
-    """The most frequent n-gram of words (of several the one seen first), and how often it is there."""
-    times = Counter(zip(*(words[start:] for start in range(n)), strict=False))
-    return max(times.items(), key=itemgetter(1))
-
-
-class _Numbered:
-    """Words by their numbers; an n-gram's number is that of the pair of its first n - 1 words and its last."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        known: dict[str, int] = {}
-        self._numbers = np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, len(words))
-        self._grams, self._length = self._numbers, 1
-
-    def top(self, words: Sequence[str], n: int) -> tuple[Sequence[str], int]:
-        """As `_top`, for n = 2, 3, ... in turn."""
-        if n != self._length + 1:
-            raise ValueError(f"n-grams of {n} words after those of {self._length}")
-        pairs = self._grams[:-1] * len(words) + self._numbers[n - 1 :]
-        _, first, self._grams, times = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
-        self._length, most = n, times.max()
+def _tops(words: Sequence[str]) -> Iterator[tuple[Sequence[str], int]]:
+    """The most frequent n-gram of words (of several the one seen first) and how often it is there, for n = 2, 3, ..."""
+    if len(words) < SHORT:
+        for n in range(2, len(words) + 1):
+            yield max(Counter(zip(*(words[i:] for i in range(n)), strict=False)).items(), key=itemgetter(1))
+        return
+    known: dict[str, int] = {}
+    numbers = np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, len(words))
+    grams = numbers  # an n-gram's number is that of the pair of its first n - 1 words and its last
+    for n in range(2, len(words) + 1):
+        pairs = grams[:-1] * len(words) + numbers[n - 1 :]
+        _, first, grams, times = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
+        most = times.max()
         place = int(first[times == most].min())
-        return words[place : place + n], int(most)
+        yield words[place : place + n], int(most)
 
 
 class _Joined:

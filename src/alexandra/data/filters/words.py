@@ -105,7 +105,7 @@ class Splitter:
                 prefixes.append(piece[:before])
                 piece = piece[before:]
                 break
-            after = self._suffix(piece[before:] if before else piece)
+            after = self._suffix(piece[before:])
             if after and exceptions and piece[:-after] in rules:
                 suffixes.append(piece[-after:])
                 piece = piece[:-after]
