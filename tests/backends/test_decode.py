@@ -89,6 +89,21 @@ def test_a_rows_text_does_not_depend_on_its_neighbours(kind: str) -> None:
     assert len({result.tokens for result in batch}) == len(batch)
 
 
+def test_threads_take_many_rows_of_a_small_model_apart_and_change_no_bit() -> None:
+    model, prompts = of_kind("F32"), [tokens(3 + i % 7, seed=i) for i in range(40)]
+    sampling = Sampling(12, temperature=1.0, seed=5, logprobs=1)
+    one, two = Generator(model, slots=32), Generator(model, slots=32, threads=2)
+    left: list[int] = []
+    assert one.generate(prompts, sampling) == two.generate(prompts, sampling, progress=left.append)
+    assert sorted(left, reverse=True) == left and left[-1] == 0 < left[0]
+    assert one.logits(prompts[0]).tobytes() == two.logits(prompts[0]).tobytes()
+    assert two.memory["packed"] == 2 * one.memory["packed"] and two.memory["mapped"] == one.memory["mapped"]
+    assert one.memory["cache"] == two.memory["cache"]
+    with pytest.raises(BackendError, match="prompt 1"):
+        two.generate([prompts[0], [10**6]], sampling)
+    assert one.generate(prompts[:3], sampling) == two.generate(prompts[:3], sampling)
+
+
 def test_seeds_and_rows_have_streams_of_their_own() -> None:
     generator = Generator(of_kind("F32"), slots=8)
     sampling = Sampling(max_tokens=20, temperature=1.5)
@@ -191,8 +206,8 @@ def test_weights_that_changed_are_read_again(packed: bool) -> None:
     after = generator.logits(tokens(9))
     np.testing.assert_array_equal(after, Generator(own).logits(tokens(9)))
     assert np.abs(after - before).max() > 0.1
-    generator._session.submit(np.array([1], np.int32), (0.0, 1.0, 1.0), (0, 5, 0), (0, 0, 0), [], False, [])
-    generator._session.run(1)
+    generator._sessions[0].submit(np.array([1], np.int32), (0.0, 1.0, 1.0), (0, 5, 0), (0, 0, 0), [], False, [])
+    generator._sessions[0].run(1)
     with pytest.raises(BackendError, match="cannot change while a text"):
         generator.refresh()
 

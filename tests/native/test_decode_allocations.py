@@ -35,7 +35,7 @@ from tests.backends.decoders import decoder, tokens
 count = ctypes.CDLL(None).allocations
 for kind in ("F32", "BF16", "Q8_0", "Q4_0"):
     generator = Generator(converted(decoder("qwen3"), kind), slots=3, chunk=16, threads=2)
-    session = generator._session
+    session = generator._sessions[0]
     generator.generate([tokens(5)] * 4, Sampling(20))  # the pool's threads start here
     for row in range(7):
         prompt = np.array(tokens(9 + row, seed=row), np.int32)

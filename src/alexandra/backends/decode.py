@@ -9,6 +9,7 @@ and in any batch. Nothing here trains; torch is not needed. Who trains the weigh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from alexandra.storage import read_json
 
 FINISHES = ("running", "length", "end", "stop")
 _CHECK_EVERY = 16  # steps between looks at Ctrl-C
+_PART_ROWS, _PART_BYTES = 16, 1 << 24  # each thread decodes rows of its own: at least so many, weights at most so large
 Prompt = str | Sequence[int]
 
 
@@ -119,7 +121,9 @@ def load_decoder(path: str | Path) -> DecoderModel:
 
 class Generator:
     """A planned decoder. `slots` sequences run at once; more prompts wait. `packed=False` leaves the weights in the
-    file alone (least memory, slower). `isa` forces an instruction set (see `available_isas`)."""
+    file alone (least memory, slower). `isa` forces an instruction set (see `available_isas`). Threads share each step;
+    many rows of a small model they take apart, each with a copy of the weights: the text is the same, without waiting
+    for one another."""
 
     def __init__(
         self,
@@ -139,21 +143,28 @@ class Generator:
         steps = self.model.steps(self.context)
         weights = [(t.name, t.type, t.rows, t.cols, t.data) for t in steps.weights]
         pieces = list(self.model.tokenizer.pieces[: self.model.most_tokens]) if self.model.tokenizer else []
-        sizes = (slots, self.context, max(chunk, slots), threads)
+        apart = slots >= _PART_ROWS * threads and sum(t.data.nbytes for t in steps.weights) <= _PART_BYTES
+        parts = threads if apart else 1
+        rows = -(-slots // parts)
+        sizes = (rows, self.context, max(-(-chunk // parts), rows), threads // parts)
         self._error = _native.EngineError
         try:
-            self._session = _native.decode.Session(steps.steps, weights, sizes, packed, isa, pieces)
+            self._sessions = [
+                _native.decode.Session(steps.steps, weights, sizes, packed, isa, pieces) for _ in range(parts)
+            ]
         except self._error as error:
             raise BackendError(str(error)) from None
+        self._pool = ThreadPoolExecutor(parts, "decode") if parts > 1 else None
 
     @property
     def isa(self) -> str:
-        return str(self._session.isa)
+        return str(self._sessions[0].isa)
 
     @property
     def memory(self) -> dict[str, int]:
         """Bytes by tier: `mapped` (shared with the file), `packed`, `cache` (keys and values), `arena`."""
-        return dict(zip(("mapped", "packed", "cache", "arena"), self._session.memory, strict=True))
+        mapped, *own = np.array([session.memory for session in self._sessions]).T.tolist()
+        return dict(zip(("mapped", "packed", "cache", "arena"), (mapped[0], *map(sum, own)), strict=True))
 
     def generate(
         self,
@@ -168,27 +179,35 @@ class Generator:
         Row i draws from streams[i], or derive(sampling.seed, "sample", i). BackendError names a prompt that cannot fit.
         """
         chosen = sampling or Sampling()
-        numbers: list[int] = []
+        given: list[tuple[Any, int]] = []  # the session of each row, and its number there
         try:
             for row, prompt in enumerate(prompts):
+                session = self._sessions[row % len(self._sessions)]
                 stream = streams[row] if streams else derive(chosen.seed, "sample", row)
-                numbers.append(self._submit(row, prompt, chosen, stream))
-            left = len(numbers)
+                given.append((session, self._submit(session, row, prompt, chosen, stream)))
+            left = len(given)
             while left:
-                left = self._session.run(_CHECK_EVERY)
+                left = self._run()
                 if progress is not None:
                     progress(left)
-            return [self._completion(number, chosen) for number in numbers]
+            return [self._completion(*place, chosen) for place in given]
         except self._error as error:
             raise BackendError(str(error)) from None
         finally:
-            for number in numbers:
-                self._session.forget(number)
+            for session, number in given:
+                session.forget(number)
+
+    def _run(self) -> int:
+        """Some steps; how many rows are not finished."""
+        if self._pool is None:
+            return int(self._sessions[0].run(_CHECK_EVERY))
+        return sum(self._pool.map(lambda session: int(session.run(_CHECK_EVERY)), self._sessions))
 
     def refresh(self) -> None:
         """Read the weights again, whose arrays have been written to since. BackendError while a row is generated."""
         try:
-            self._session.refresh()
+            for session in self._sessions:
+                session.refresh()
         except self._error as error:
             raise BackendError(str(error)) from None
 
@@ -197,9 +216,9 @@ class Generator:
         given = np.ascontiguousarray(tokens, np.int32)
         if not 0 < len(given) <= self.context:
             raise BackendError(f"{len(given)} tokens do not fit a context of {self.context}")
-        out = np.empty((len(given), self._session.vocab), np.float32)
+        out = np.empty((len(given), self._sessions[0].vocab), np.float32)
         try:
-            self._session.logits(given, out)
+            self._sessions[0].logits(given, out)
         except self._error as error:
             raise BackendError(str(error)) from None
         return out
@@ -212,10 +231,10 @@ class Generator:
             raise BackendError(f"{self.model.source!r} has no tokenizer that is known here", hint="give tokens instead")
         return self.model.tokenizer.encode(prompt)
 
-    def _submit(self, row: int, prompt: Prompt, sampling: Sampling, stream: Stream) -> int:
+    def _submit(self, session: Any, row: int, prompt: Prompt, sampling: Sampling, stream: Stream) -> int:
         ends = [] if sampling.ignore_end else list(self.model.end_tokens)
         try:
-            number = self._session.submit(
+            number = session.submit(
                 np.ascontiguousarray(self.encode(prompt), np.int32),
                 (sampling.temperature, sampling.top_p, sampling.repetition_penalty),
                 (sampling.top_k, sampling.max_tokens, sampling.logprobs),
@@ -228,8 +247,8 @@ class Generator:
             raise BackendError(f"prompt {row}: {error}") from None
         return int(number)
 
-    def _completion(self, number: int, sampling: Sampling) -> Completion:
-        tokens, logprobs, others, scores, finish, cut = self._session.result(number)
+    def _completion(self, session: Any, number: int, sampling: Sampling) -> Completion:
+        tokens, logprobs, others, scores, finish, cut = session.result(number)
         text = None
         if self.model.tokenizer is not None:
             raw = b"".join(self.model.tokenizer.pieces[token] for token in tokens)

@@ -25,6 +25,8 @@ from alexandra.train.lm.stage import Metrics, means
 from alexandra.train.lm.traces import trace
 from alexandra.train.stages import Records
 
+GAP_EVERY = 16  # steps between looks at how far an exact sampler is from the trainer
+
 
 @dataclass(frozen=True)
 class GRPOSettings:
@@ -74,10 +76,10 @@ class GroupPolicy:
         if not advantage_B.any():
             return {"loss": 0.0, **metrics}
         batch = rollouts.batch(settings.length, self.actor.tokenizer.pad)
-        return {**self._learn(batch, advantage_B, rollouts, age), **metrics}
+        old_BT, measured = sampled_logps(self.actor, rollouts, batch, number, age)
+        return {**self._learn(batch, advantage_B, old_BT, age), **measured, **metrics}
 
-    def _learn(self, batch: TokenBatch, advantage_B: F64, rollouts: Rollouts, age: int) -> Metrics:
-        old_BT, measured = sampled_logps(self.actor, rollouts, batch, age)
+    def _learn(self, batch: TokenBatch, advantage_B: F64, old_BT: F64, age: int) -> Metrics:
         reference_BT = self.actor.reference.logprobs(batch) if self.actor.reference is not None else None
         rows = np.arange(len(advantage_B)).reshape(self.settings.minibatches, -1)
         stats: dict[str, float] = {}
@@ -95,7 +97,7 @@ class GroupPolicy:
                 loss += found[0] / (self.settings.epochs * len(rows))
                 for name, value in found[1].items():
                     stats[name] = stats.get(name, 0.0) + value
-        return {"loss": loss, **measured, **means(stats, "tokens")}
+        return {"loss": loss, **means(stats, "tokens")}
 
     def _update(
         self, batch: TokenBatch, sampled: Sampled, known_BT: F64 | None
@@ -129,15 +131,19 @@ class GroupPolicy:
         self.ahead.restore(arrays)
 
 
-def sampled_logps(actor: Actor, rollouts: Rollouts, batch: TokenBatch, age: int) -> tuple[F64, Metrics]:
+def sampled_logps(
+    actor: Actor, rollouts: Rollouts, batch: TokenBatch, number: int, age: int
+) -> tuple[F64, Metrics]:
     """Log-probabilities under the policy that sampled, [B, T], and how far sampler and trainer are apart.
 
-    An exact sampler's own are taken, and compared on the longest answer that counts; else all are computed anew. Of
-    answers that are `age` > 0 updates old only the sampler knows them.
+    An exact sampler's own are taken, and compared in the first two steps and each sixteenth, on the longest answer that
+    counts; else all are computed anew. Of answers that are `age` > 0 updates old only the sampler knows them.
     """
     drawn_BT = rollouts.placed([completion.logps for completion in rollouts.completions], batch)
     if age:
         return drawn_BT, {"staleness": float(age)}
+    if actor.exact and number > 1 and number % GAP_EVERY:
+        return drawn_BT, {}
     rows = np.array([np.argmax(batch.mask_BT.sum(1))]) if actor.exact else np.arange(len(drawn_BT))
     looked = rows_of(batch, rows)
     own_BT = actor.policy.logprobs(looked)

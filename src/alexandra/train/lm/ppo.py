@@ -83,12 +83,13 @@ class ProximalPolicy:
         metrics = described(rollouts)
         if math.isnan(metrics["reward"]):
             return {"loss": 0.0, **metrics}
-        scored, measured = self._scored(rollouts, age)
+        scored, measured = self._scored(rollouts, number, age)
         return {**self._learn(scored), **measured, **metrics}
 
-    def _scored(self, rollouts: Rollouts, age: int) -> tuple[_Scored, Metrics]:
+    def _scored(self, rollouts: Rollouts, number: int, age: int) -> tuple[_Scored, Metrics]:
         batch = rollouts.batch(self.settings.length, self.actor.tokenizer.pad)
-        mask_BT, (old_BT, measured) = batch.mask_BT, sampled_logps(self.actor, rollouts, batch, age)
+        old_BT, measured = sampled_logps(self.actor, rollouts, batch, number, age)
+        mask_BT = batch.mask_BT
         values_BT = np.where(mask_BT > 0, self.critic.scores(batch), 0.0)
         reference_BT = old_BT if self.actor.reference is None else self.actor.reference.logprobs(batch)
         log_ratio_BT = np.where(mask_BT > 0, old_BT - reference_BT, 0.0)
