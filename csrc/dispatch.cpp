@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "naive.h"
+#include "processor.h"
 
 namespace alexandra {
 
@@ -17,6 +18,9 @@ const Kernels& table();
 namespace avx512 {
 const Kernels& table();
 }
+namespace amx {
+const Kernels& table();
+}
 #endif
 
 namespace {
@@ -28,11 +32,8 @@ struct Row {
 
 const Row kRows[] = {
 #if defined(__x86_64__)
-    {[] {
-         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-     },
-     avx512::table},
+    {has_amx, amx::table},
+    {has_avx512, avx512::table},
     {[] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, avx2::table},
 #endif
     {[] { return true; }, portable::table},

@@ -1,6 +1,7 @@
 // Layers with a matrix: dense, embedding.
 #include "ops_parts.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace alexandra {
@@ -20,7 +21,7 @@ void sum_rows(const Kernels& kernels, const WeightSum& s, ptrdiff_t capacity, in
             .b = s.panels + column * capacity + first * width, .b_k = width, .b_block = kPanel * capacity,
             .c = s.out + range.first * s.stride + column, .c_m = s.stride, .c_block = kPanel,
             .start = nullptr, .accumulate = s.accumulate, .segment = lanes,
-            .a_segment = ptrdiff_t(s.width) * lanes, .relu = false, .gate = nullptr,
+            .a_segment = ptrdiff_t(s.width) * lanes, .relu = false, .gate = nullptr, .scratch = s.scratch,
         });
     }
 }
@@ -49,6 +50,20 @@ size_t dense_saved(const Plan& plan, const Node& node, bool training) {
     return training && learns ? size_t(node.groups) * round_up(size_t(x.width), 16) : 0;
 }
 
+// Networks that share vectors with others (backends/population.py: Shape.pays) have fewer weights than this: they keep
+// the one order of sums.
+constexpr int kLargeProduct = 1 << 14;
+
+size_t dense_scratch(const Plan& plan, const Node& node, bool training, int) {
+    const int in = plan.nodes[size_t(node.inputs[0])].width, out = node.width;
+    return int64_t(in) * out < kLargeProduct ? 0 : product_scratch(training ? std::max(in, out) : out);
+}
+
+float* product_scratch_of(const Pass& pass, int node, int thread) {
+    const Node& y = node_of(pass, node);
+    return int64_t(node_of(pass, y.inputs[0]).width) * y.width < kLargeProduct ? nullptr : pass.scratch(thread);
+}
+
 void dense_forward(const Pass& pass, int node, Blocks blocks) {
     const Node& y = node_of(pass, node);
     const Node& x = node_of(pass, y.inputs[0]);
@@ -62,6 +77,7 @@ void dense_forward(const Pass& pass, int node, Blocks blocks) {
         .c = units.value(node), .c_m = lanes, .c_block = ptrdiff_t(y.width) * lanes,
         .start = y.params.size() > 1 ? pass.weight(y.params[1]) : nullptr,
         .accumulate = false, .segment = x.width, .a_segment = 0, .relu = y.relu, .gate = nullptr,
+        .scratch = product_scratch_of(pass, node, blocks.thread),
     });
 }
 
@@ -87,6 +103,7 @@ void dense_backward(const Pass& pass, int node, Blocks blocks) {
         .c = dx, .c_m = lanes, .c_block = ptrdiff_t(x.width) * lanes,
         .start = nullptr, .accumulate = accumulates(pass, node, 0), .segment = y.width, .a_segment = 0,
         .relu = false, .gate = pass.flow->gated[size_t(node)] ? units.value(y.inputs[0]) : nullptr,
+        .scratch = product_scratch_of(pass, node, blocks.thread),
     });
 }
 
@@ -98,6 +115,7 @@ void dense_gradients(const Pass& pass, int node, Part part) {
         .dy = pass.gradient(node, 0), .panels = pass.saved(pass.flow->panels[size_t(node)]),
         .groups = y.groups, .width = y.width, .features = x.width, .out = pass.weight_gradient(y.params[0]),
         .stride = w.stride, .accumulate = bool(pass.flow->accumulate_params[size_t(node)][0]),
+        .scratch = product_scratch_of(pass, node, part.index),
     }, part.of(y.width));
     if (y.params.size() > 1 && pass.plan.params[size_t(y.params[1])].learns())
         bias_gradients(pass, node, 1, part.of(y.width, kStripes));
@@ -143,7 +161,8 @@ void embedding_gradients(const Pass& pass, int node, Part part) {
 }
 
 constexpr Op kAll[] = {
-    {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients, kInputs | kLate | kByGroup},
+    {"dense", false, dense_saved, dense_forward, dense_backward, dense_gradients, kInputs | kLate | kByGroup,
+     nullptr, dense_scratch},
     {"embedding", false, saves_nothing, embedding_forward, embedding_backward, embedding_gradients, kInputs | kByGroup},
 };
 constexpr auto kRows = of_this_build(kAll);

@@ -84,6 +84,7 @@ struct WeightSum {
     float* out;
     ptrdiff_t stride;
     bool accumulate;
+    float* scratch = nullptr;  // for Product
 };
 void weight_gradients(const Pass& pass, WeightSum sum, std::pair<int, int> range);
 // The same over rows first .. first + count - 1 of panels that hold `capacity` rows.

@@ -12,7 +12,7 @@ bool runs(const Pass& pass, int node, bool backward) {
 }
 
 // Nodes begin .. end - 1 may go a few groups at a time, which stay in the second-level cache from node to node.
-constexpr size_t kCached = size_t(1) << 19;  // floats of a run of nodes that one chunk of groups has
+constexpr size_t kCached = size_t(1) << 20;  // floats of a run of nodes that one chunk of groups has
 int chunk_of(const Pass& pass, int begin, int end) {
     size_t floats = 0;
     for (int i = begin; i < end; ++i) floats += size_t(pass.plan.nodes[size_t(i)].width) * size_t(pass.lanes());

@@ -21,7 +21,7 @@ const LaneKernels& lane_table();
 const LaneKernels& lane_kernels(const Kernels& kernels) {
     const std::string isa = kernels.isa;
 #if defined(__x86_64__)
-    if (isa == "avx512") return avx512::lane_table();
+    if (isa == "avx512" || isa == "amx") return avx512::lane_table();
     if (isa == "avx2") return avx2::lane_table();
 #endif
     if (isa == "portable") return portable::lane_table();

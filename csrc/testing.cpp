@@ -42,19 +42,22 @@ struct Aligned {
     Memory memory;
 };
 
-// c = a b (a: [m, k], or [k, m] when `across`), continued from c when `accumulate`.
-void product(const std::string& isa, Matrix a, Matrix b, Matrix c, bool across, bool accumulate, bool naive) {
+// c = a b (a: [m, k], or [k, m] when `across`), continued from c when `accumulate`. `kind`: fast, naive, or free, whose
+// order of sums is the kernel's.
+void product(const std::string& isa, Matrix a, Matrix b, Matrix c, bool across, bool accumulate,
+             const std::string& kind) {
     const Kernels& kernels = choose_kernels(isa);
     Aligned fa(a), fb(b), fc(c);
+    Memory scratch(kind == "free" ? product_scratch(int(c.shape(0))) : 0);
     const Product p{
         .m = int(c.shape(0)), .n = int(fc.stride), .k = int(b.shape(0)), .blocks = 1,
         .a = fa.memory.data(), .a_m = across ? 1 : fa.stride, .a_k = across ? fa.stride : 1,
         .b = fb.memory.data(), .b_k = fb.stride, .b_block = 0,
         .c = fc.memory.data(), .c_m = fc.stride, .c_block = 0,
         .start = nullptr, .accumulate = accumulate, .segment = int(b.shape(0)), .a_segment = 0,
-        .relu = false, .gate = nullptr,
+        .relu = false, .gate = nullptr, .scratch = kind == "free" ? scratch.data() : nullptr,
     };
-    naive ? product_naive(p, kernels.fused) : kernels.product(p);
+    kind == "naive" ? product_naive(p, kernels.fused) : kernels.product(p);
     fc.copy_to(c);
 }
 
@@ -120,7 +123,7 @@ uint64_t counts_a_vector() {
 void bind_testing(nb::module_& m) {
     nb::module_ t = m.def_submodule("testing", "Single kernels, for tests.");
     t.def("counts_a_vector", &counts_a_vector);
-    t.def("product", &product, "isa"_a, "a"_a, "b"_a, "c"_a, "across"_a, "accumulate"_a, "naive"_a);
+    t.def("product", &product, "isa"_a, "a"_a, "b"_a, "c"_a, "across"_a, "accumulate"_a, "kind"_a = "fast");
     t.def("elementary", &elementary, "isa"_a, "which"_a, "x"_a, "y"_a);
     t.def("sum_of_squares", &sum_of_squares, "isa"_a, "x"_a, "naive"_a);
     t.def("multiply_adds_per_second", &multiply_adds_per_second, "isa"_a);

@@ -29,11 +29,60 @@ def test_the_tiled_product_is_the_naive_one_bit_for_bit(isa: str, m: int, k: int
     b = normal(k, n, path="b")
     for accumulate in (False, True):
         fast, naive = normal(m, n, path="c"), normal(m, n, path="c")
-        testing.product(isa, a, b, fast, across, accumulate, False)
-        testing.product(isa, a, b, naive, across, accumulate, True)
+        testing.product(isa, a, b, fast, across, accumulate)
+        testing.product(isa, a, b, naive, across, accumulate, "naive")
         np.testing.assert_array_equal(fast, naive)
         exact = (a.T if across else a).astype(np.float64) @ b + (normal(m, n, path="c") if accumulate else 0)
         np.testing.assert_allclose(fast, exact, atol=1e-5 * k)
+
+
+def free(isa: str, a: np.ndarray, b: np.ndarray, across: bool = False, after: np.ndarray | None = None) -> np.ndarray:
+    """a b with sums in the kernel's own order."""
+    c = np.zeros((a.shape[across], b.shape[1]), np.float32) if after is None else after.copy()
+    testing.product(isa, a, b, c, across, after is not None, "free")
+    return c
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("m", [1, 16, 17, 47, 530])
+@pytest.mark.parametrize(("k", "n"), [(1, 16), (31, 32), (33, 48), (160, 16), (161, 64), (700, 32)])
+def test_a_free_product_is_as_near_as_one_in_order(isa: str, m: int, k: int, n: int, across: bool) -> None:
+    a, b, before = normal(*((k, m) if across else (m, k)), path="a"), normal(k, n, path="b"), normal(m, n, path="c")
+    rows = (a.T if across else a).astype(np.float64)
+    size = np.abs(rows) @ np.abs(b)
+
+    def error(c: np.ndarray) -> float:
+        return float(np.sqrt((((c - rows @ b) / size) ** 2).mean()))
+
+    in_order = np.zeros((m, n), np.float32)
+    testing.product(isa, a, b, in_order, across, False)
+    assert error(free(isa, a, b, across)) < max(1.1 * error(in_order), 9e-8)
+    size, found = size + np.abs(before), free(isa, a, b, across, before)
+    assert (np.abs(found - before - rows @ b) / size).max() < 5e-7
+
+
+def test_a_free_product_keeps_every_bit_of_a_number(isa: str) -> None:
+    """Three pieces are the whole number: times 1 it is itself down to 2^-110; what is not finite stays so."""
+    sizes = np.exp2(derive(5, "sizes").uniform(48 * 64) * 180 - 80).astype(np.float32)
+    a = np.concatenate([normal(48 * 64) * sizes, [np.finfo(np.float32).max, -1.0, 2.0**-110, 0.0] * 16])
+    a = a.astype(np.float32).reshape(49, 64)
+    one = np.eye(64, dtype=np.float32)
+    np.testing.assert_array_equal(free(isa, a, one), a)
+    np.testing.assert_array_equal(free(isa, np.ascontiguousarray(a.T), one, across=True), a)
+    np.testing.assert_array_equal(free(isa, one, np.ascontiguousarray(a.T[:, :48])), a.T[:, :48])
+    ones = np.ones((64, 16), np.float32)
+    for bad in (np.inf, np.nan):
+        a[3, 7] = bad
+        assert np.flatnonzero(~np.isfinite(free(isa, a[:48], ones)).all(1)).tolist() == [3]
+
+
+def test_a_free_product_does_not_depend_on_what_else_is_multiplied(isa: str) -> None:
+    a, b = normal(75, 300, path="a"), normal(300, 96, path="b")
+    whole = free(isa, a, b)
+    for rows in (slice(0, 1), slice(5, 40), slice(31, 75)):
+        np.testing.assert_array_equal(free(isa, a[rows], b), whole[rows])
+    for columns in (slice(0, 16), slice(16, 96), slice(48, 64)):
+        np.testing.assert_array_equal(free(isa, a, np.ascontiguousarray(b[:, columns])), whole[:, columns])
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 100, 1000])

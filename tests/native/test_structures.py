@@ -75,6 +75,15 @@ def gates() -> Graph:
 
 GRAPHS = {
     "gates": gates(),
+    "wide": sequence(  # large enough for matrix tiles
+        Node("a", "dense", ("d",), {"size": 700}),
+        Node("r", "relu", ("a",)),
+        Node("b", "dense", ("r",), {"size": 130, "bias": False}),
+        Node("c", "dense", ("b",), {"size": 140}),
+        Node("t", "relu", ("c",)),
+        Node("s", "dense", ("t",), {"size": 135}),
+        length=5,
+    ),
     "causal": attending(),
     "open": attending(causal=False, scale=0.4),
     "window": attending(window=9, globals=2),

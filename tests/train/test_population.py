@@ -265,7 +265,7 @@ def test_coming_back_in_between_changes_nothing(monkeypatch: pytest.MonkeyPatch,
     assert len(set(seen)) > 1
 
 
-@pytest.mark.parametrize("isa", ["avx512", "avx2", "portable"])
+@pytest.mark.parametrize("isa", ["amx", "avx512", "avx2", "portable"])
 def test_instruction_sets(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     from alexandra import _native
 
@@ -310,6 +310,16 @@ def test_first_weights_of_many_seeds_are_those_of_each() -> None:
 def test_large_networks_train_alone_to_the_same_bytes() -> None:
     fits = [a_fit(mlp(40, 300, 300, 3), i, 64, epochs=2) for i in range(2)] + [a_fit(mlp(2, 3, 2), 5, 20)]
     assert_as_alone(fits, fit_many(fits, threads=2))
+
+
+def test_networks_that_share_vectors_are_smaller_than_any_product_on_matrix_tiles() -> None:
+    """Tiles add in an order of their own from 16,384 weights on (csrc/ops_dense.cpp)."""
+    from alexandra.backends.population import Shape
+
+    assert not Shape(mlp(128, 128, output="linear"), MSE()).pays(64, 8)
+    assert Shape(mlp(127, 126, output="linear"), MSE()).pays(64, 8)
+    fits = [a_fit(mlp(127, 126, output="linear"), i, 8, epochs=2) for i in range(32)]
+    assert_as_alone(fits, fit_many(fits))
 
 
 def test_progress_ends_with_all() -> None:

@@ -76,7 +76,7 @@ class NativeModel:
 
     @property
     def isa(self) -> str:
-        """The instruction set whose kernels run: avx512, avx2 or portable."""
+        """The instruction set whose kernels run: amx, avx512, avx2 or portable."""
         return str(self._engine.isa)
 
     @property

@@ -26,7 +26,7 @@ from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Objective, 
 from alexandra.rng import Stream, derive
 
 SLICE_SECONDS = 0.2  # the engine comes back to Python after about this long, for progress and interrupts
-CACHED_VALUES = 2**18
+CACHED_VALUES = 2**18  # fewer, so that no product is large enough for matrix tiles (csrc/ops_dense.cpp: kLargeProduct)
 ENDINGS = ("", "epochs", "patience", "target", "failed")  # csrc/population.h: Ending
 
 
@@ -109,7 +109,7 @@ class Shape:
         values = sum(spec.size for spec in self.params.values())
         width = sum(prod(axes(given)) for given in self.types.values())
         lanes = int(self.plan(batch).lanes)
-        if lanes * max(values, batch * width) > CACHED_VALUES:
+        if lanes * max(values, batch * width) >= CACHED_VALUES:
             return False
         kiloflops = 6e-3 * values * batch
         crews = -(-networks // lanes)
