@@ -193,7 +193,7 @@ TASKS: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
     "level1": curriculum(1, aligned),
     "level2": curriculum(2, plain),
 }
-STEPS = {"level1": 6000}  # of GRPO, where it is not the recipe's
+STEPS = {"brackets": 4000, "level1": 6000}  # of GRPO, where it is not the recipe's
 
 
 def answers(built: Built, rows: Sequence[Row], tokens: int) -> list[bool]:
@@ -216,14 +216,22 @@ def warm(train: list[Row], valid: list[Row], options: argparse.Namespace) -> tup
     longest = max(len(row["answer"]) for row in train) + 1
     graph = ax.compile(RECIPES / "small_llama.nl", constants=options.lets)
     built = build(recipe, Given(ModelFolder(graph), train, held_out=[]), RECIPES)
-    for step in range(recipe.train.steps):
-        built.stage.step(step)
-        if step % 5 == 4:
-            right = answers(built, valid[:200], longest)
-            say(f"  sft step {step + 1}: {sum(right) / len(right):.3f}")
-            if sum(right) >= options.share * len(right):
-                return built, {"sft_steps": step + 1, "longest": longest}
-    return built, {"sft_steps": recipe.train.steps, "longest": longest}
+    step, stride, before = 0, 5, built.stage.arrays()
+    while step < recipe.train.steps:
+        for _ in range(stride):
+            built.stage.step(step)
+            step += 1
+        right = answers(built, valid[:200], longest)
+        share = sum(right) / len(right)
+        say(f"  sft step {step}: {share:.3f}")
+        if stride > 1 and share > 1.2 * options.share:  # too far: again from the last look, step by step
+            built.stage.restore(before)
+            step, stride = step - stride, 1
+        elif share >= options.share:
+            break
+        else:
+            before = built.stage.arrays()
+    return built, {"sft_steps": step, "longest": longest}
 
 
 def verified(name: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -82,6 +82,8 @@ public:
     // ascending. All checked: slots, positions, tokens, order.
     void step(int count, const int32_t* tokens, const Run* runs, int num_runs, const int* wanted, int num_wanted);
     RowsView logits() const;
+    // Gives slot `to` what slot `from` holds of its first `count` positions.
+    void copy_keys(int from, int to, int count);
     // Packs the weights from the bytes that their views show now.
     void load_weights();
     int vocab() const { return nodes_.back().width; }

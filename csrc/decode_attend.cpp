@@ -28,6 +28,22 @@ void Decoder::store_keys(const DecodeNode& node) {
     }
 }
 
+// The other slot's keys and values of its first `count` positions; of keys whole blocks of 16.
+void Decoder::copy_keys(int from, int to, int count) {
+    const size_t context = size_t(score_stride_), positions = size_t(count);
+    for (const Cache& cache : caches_) {
+        const auto copy = [&](size_t base, size_t stride, size_t floats) {
+            for (int h = 0; h < cache.kv_heads; ++h) {
+                float* head = cache_memory_.data() + base + size_t(h) * context * stride;
+                std::memcpy(head + cache.slot_floats * size_t(to), head + cache.slot_floats * size_t(from),
+                            floats * sizeof(float));
+            }
+        };
+        copy(cache.keys, size_t(cache.head_dim), round_up(positions, 16) * size_t(cache.head_dim));
+        copy(cache.values, size_t(cache.value_stride), positions * size_t(cache.value_stride));
+    }
+}
+
 // numbers: heads, kv_heads, head_dim, value_dim, window, scale, softcap
 void Decoder::attend(const DecodeNode& node) {
     store_keys(node);

@@ -76,7 +76,7 @@ void Batch::forget(size_t number) {
     const std::lock_guard lock(busy_);
     if (number >= requests_.size() || !requests_[number]) return;
     Request* request = requests_[number].get();
-    if (request->slot >= 0) slots_[size_t(request->slot)] = nullptr;
+    if (request->slot >= 0) leave(*request);
     requests_[number].reset();
 }
 
@@ -88,11 +88,40 @@ void Batch::admit() {
         Request* request = requests_[waiting_[next_++]].get();
         request->slot = int(slot);
         slots_[slot] = request;
+        find_leader(*request);
         if (request->sampling.penalty == 1.0f) continue;
         uint8_t* seen = seen_.data() + slot * size_t(decoder_->vocab());
         std::memset(seen, 0, size_t(decoder_->vocab()));
         for (int32_t token : request->tokens) seen[token] = 1;
     }
+}
+
+// The running request whose tokens agree with the prompt for longest, if it is for half of it.
+void Batch::find_leader(Request& request) {
+    for (const Request* other : slots_) {
+        if (!other || other == &request || other->leader >= 0) continue;
+        const int most = std::min(request.prompt - 1, int(other->tokens.size()));
+        const auto end = request.tokens.begin() + most;
+        const int same = int(std::mismatch(request.tokens.begin(), end, other->tokens.begin()).first - request.tokens.begin());
+        if (same > request.shared) request.leader = other->slot, request.shared = same;
+    }
+    if (2 * request.shared < request.prompt) request.leader = -1;
+    follow(request);
+}
+
+void Batch::follow(Request& request) {
+    if (request.leader < 0 || slots_[size_t(request.leader)]->done < request.shared) return;
+    decoder_->copy_keys(request.leader, request.slot, request.shared);
+    request.done = request.shared;
+    request.leader = -1;
+}
+
+// Whoever waits for its keys computes them itself.
+void Batch::leave(Request& request) {
+    for (Request* other : slots_)
+        if (other && other->leader == request.slot) other->leader = -1;
+    slots_[size_t(request.slot)] = nullptr;
+    request.slot = -1;
 }
 
 void Batch::refresh() {
@@ -126,7 +155,7 @@ void Batch::step() {
     for (const bool generating : {true, false})
         for (size_t slot = 0; slot < slots_.size(); ++slot) {
             Request* r = slots_[slot];
-            const int left = r ? int(r->tokens.size()) - r->done : 0;
+            const int left = r && r->leader < 0 ? int(r->tokens.size()) - r->done : 0;
             if (!left || (left == 1) != generating || !room) continue;
             const int count = std::min(room, left);
             runs_.push_back({int(slot), int(tokens_.size()), count, r->done});
@@ -149,9 +178,11 @@ void Batch::step() {
         work(Part{0, 1});
     else
         decoder_->pool().split(work);
+    for (Request* request : slots_)
+        if (request) follow(*request);
     for (Request* request : ready_) broken = broken || request->done < 0;
     for (Request* request : ready_)
-        if (request->finish != Finish::none || request->done < 0) slots_[size_t(request->slot)] = nullptr, request->slot = -1;
+        if (request->finish != Finish::none || request->done < 0) leave(*request);
     if (broken) throw Error(Status::not_finite, "the logits of a row are not numbers; its weights or scales are damaged");
 }
 

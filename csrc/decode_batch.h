@@ -1,4 +1,5 @@
-// Continuous batching: requests wait for a slot, share steps with whoever is running, and leave when they are done.
+// Continuous batching: requests wait for a slot, share steps with whoever is running, and leave when they are done. One
+// that begins as a running one does takes over its keys and values: a prompt is computed once for all its answers.
 //
 // A token is drawn from a Philox stream of its own request, word `i` for its i-th token, so that what a request
 // becomes does not depend on its neighbours, on the number of slots, or on when it was started. Greedy is
@@ -38,7 +39,8 @@ struct Request {
     int64_t stop_at = -1;  // where the text was cut
     Finish finish = Finish::none;
     // While it runs:
-    int slot = -1, done = 0;  // tokens whose keys are in the cache
+    int slot = -1, done = 0;         // tokens whose keys are in the cache
+    int leader = -1, shared = 0;     // a slot whose first `shared` keys are awaited, because its tokens are the same
 };
 
 class Batch {
@@ -62,6 +64,9 @@ public:
 
 private:
     void admit();
+    void find_leader(Request& request);
+    void follow(Request& request);
+    void leave(Request& request);
     void step();
     void finish_row(Request& request, const float* logits, int scratch);
     int choose(Request& request, const float* logits, int scratch);

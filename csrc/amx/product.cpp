@@ -220,9 +220,15 @@ struct Pass {
     }
 
     void rows(int from, int to) const {
-        for (int s = 0; s < steps; ++s)  // as A lies in memory, where it is long
+        const auto split = [&](int s, int m) {
+            split_strip(p, m, k + s * kStep, end, strips + (m - from) / kSide * size() + s * kStepSize);
+        };
+        if (p.a_k == 1 && p.segment >= p.k)  // as A lies in memory
             for (int m = from; m < to; m += kSide)
-                split_strip(p, m, k + s * kStep, end, strips + (m - from) / kSide * size() + s * kStepSize);
+                for (int s = 0; s < steps; ++s) split(s, m);
+        else
+            for (int s = 0; s < steps; ++s)
+                for (int m = from; m < to; m += kSide) split(s, m);
         const int count = p.blocks * (p.n / kSide);
         for (int number = 0; number + 1 < count; number += 2) against<2>(from, to, number);
         if (count % 2) against<1>(from, to, count - 1);

@@ -89,6 +89,22 @@ def test_a_rows_text_does_not_depend_on_its_neighbours(kind: str) -> None:
     assert len({result.tokens for result in batch}) == len(batch)
 
 
+def test_requests_that_begin_alike_share_keys_and_change_no_bit() -> None:
+    """Whole prompts, beginnings, prompts inside others; leaders that end early, and slots that are taken again."""
+    model, base = of_kind("F32"), tokens(40, seed=1)
+    prompts = [base, base, base[:30], [*base[:25], *tokens(9, seed=2)], base[:1], [*base, 1, 2], tokens(12), base[:20], base]
+    sampling = Sampling(6, temperature=1.0, seed=5, logprobs=1)
+    single = Generator(model, slots=1)
+    alone = [single.generate([[0]] * i + [prompt], sampling)[i] for i, prompt in enumerate(prompts)]
+    for slots, chunk in ((2, 4), (3, 16), (9, 16), (9, 128)):
+        assert Generator(model, slots=slots, chunk=chunk).generate(prompts, sampling) == alone
+    once = [single.generate([[0]] * i + [base], Sampling(1, temperature=1.0))[i] for i in range(12)]
+    assert Generator(model, slots=5, chunk=16).generate([base] * 12, Sampling(1, temperature=1.0)) == once
+    pair = Generator(model, slots=2, chunk=4)
+    pair.generate([base, base], Sampling(1))
+    assert pair._sessions[0].steps == 11  # ten for the prompt, one for the other's last token
+
+
 def test_threads_take_many_rows_of_a_small_model_apart_and_change_no_bit() -> None:
     model, prompts = of_kind("F32"), [tokens(3 + i % 7, seed=i) for i in range(40)]
     sampling = Sampling(12, temperature=1.0, seed=5, logprobs=1)

@@ -187,7 +187,7 @@ class Generator:
                 given.append((session, self._submit(session, row, prompt, chosen, stream)))
             left = len(given)
             while left:
-                left = self._run()
+                left = sum(self._each(lambda session: session.run(_CHECK_EVERY)))
                 if progress is not None:
                     progress(left)
             return [self._completion(*place, chosen) for place in given]
@@ -197,17 +197,14 @@ class Generator:
             for session, number in given:
                 session.forget(number)
 
-    def _run(self) -> int:
-        """Some steps; how many rows are not finished."""
-        if self._pool is None:
-            return int(self._sessions[0].run(_CHECK_EVERY))
-        return sum(self._pool.map(lambda session: int(session.run(_CHECK_EVERY)), self._sessions))
+    def _each(self, work: Callable[[Any], Any]) -> list[Any]:
+        """Of each session, in a thread of its own where there are several."""
+        return [work(self._sessions[0])] if self._pool is None else list(self._pool.map(work, self._sessions))
 
     def refresh(self) -> None:
         """Read the weights again, whose arrays have been written to since. BackendError while a row is generated."""
         try:
-            for session in self._sessions:
-                session.refresh()
+            self._each(lambda session: session.refresh())
         except self._error as error:
             raise BackendError(str(error)) from None
 
