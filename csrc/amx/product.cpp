@@ -88,7 +88,7 @@ void split_column(const float* b, ptrdiff_t b_k, int k, int end, uint16_t* to) {
     for (int last = k + kStep; k < last; k += 2, to += kStep) {
         const V first = k < end ? load(b + k * b_k) : V{}, second = k + 1 < end ? load(b + (k + 1) * b_k) : V{};
         split(first, second, [&](auto piece, V x, V y) ALEXANDRA_INLINE_LAMBDA {
-            *reinterpret_cast<U*>(to + piece * kTile) = (U)x >> 16 | (U)high_bits(y);
+            _mm512_store_si512(to + piece * kTile, (__m512i)((U)x >> 16 | (U)high_bits(y)));
         });
     }
 }
@@ -129,6 +129,7 @@ struct Tiles {
 
     // The sums over `steps`. Loads at the end read what follows in the scratch, to no effect.
     ALEXANDRA_INLINE void sum(int steps) {
+        __asm__ volatile("" : : : "memory");  // GCC 12 does not know that tiles are read from memory
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
