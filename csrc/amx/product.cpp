@@ -50,7 +50,7 @@ void configure_tiles() {
 typedef uint32_t U __attribute__((vector_size(64)));
 ALEXANDRA_INLINE I high_bits(V x) { return bits(x) & int32_t(0xffff0000); }
 
-// calls put(piece, x, y) with what is left of x and y after the pieces before.
+// Calls put(piece, x, y) with what is left of x and y after the pieces before.
 template <typename Put>
 ALEXANDRA_INLINE void split(V x, V y, Put put) {
     unroll<kPieces>([&](auto piece) ALEXANDRA_INLINE_LAMBDA {

@@ -92,7 +92,8 @@ def test_a_rows_text_does_not_depend_on_its_neighbours(kind: str) -> None:
 def test_requests_that_begin_alike_share_keys_and_change_no_bit() -> None:
     """Whole prompts, beginnings, prompts inside others; leaders that end early, and slots that are taken again."""
     model, base = of_kind("F32"), tokens(40, seed=1)
-    prompts = [base, base, base[:30], [*base[:25], *tokens(9, seed=2)], base[:1], [*base, 1, 2], tokens(12), base[:20], base]
+    mixed = [*base[:25], *tokens(9, seed=2)]
+    prompts = [base, base, base[:30], mixed, base[:1], [*base, 1, 2], tokens(12), base[:20], base]
     sampling = Sampling(6, temperature=1.0, seed=5, logprobs=1)
     single = Generator(model, slots=1)
     alone = [single.generate([[0]] * i + [prompt], sampling)[i] for i, prompt in enumerate(prompts)]
