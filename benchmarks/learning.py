@@ -199,8 +199,8 @@ TASKS: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
     "level1": curriculum(1, carried),
     "level2": curriculum(2, plain),
 }
-# Of GRPO, where it is not the recipe's. Level 1 has hundreds of small facts: one that the policy is sure of and wrong is
-# never drawn right unless a reference keeps it possible; and most groups soon agree, so others are drawn.
+# Of GRPO, where it is not the recipe's. Level 1 has hundreds of small facts: where the policy is sure and wrong it
+# never draws right again unless a reference keeps that possible; and most groups soon agree, so others are drawn.
 OWN = {
     "brackets": ["train.steps=4000"],
     "level1": ["train.steps=5000", "rollout.kl=0.1", "rollout.redraws=3"],
