@@ -174,6 +174,10 @@ class _Planned:
 
     _mul = _add
 
+    def _scale(self, node: Node) -> int:
+        factor = [_number(node, "factor")]
+        return self.steps.add(node.name, "scale", [self.at[node.inputs[0]]], self._width(node.name), [], factor)
+
     def _slice(self, node: Node) -> int:
         start = [_number(node, "start")]
         return self.steps.add(node.name, "slice", [self.at[node.inputs[0]]], self._width(node.name), [], start)

@@ -29,7 +29,7 @@ def train(
     log_file: Annotated[Path | None, typer.Option(help="The brain's log (default: log_file in its folder).")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the brain's log as well.")] = False,
     seeds: Annotated[int, typer.Option(help="So many runs with consecutive seeds.")] = 1,
-    lora: Annotated[int, typer.Option(help="Train adapters of this rank (transformers models).")] = 0,
+    lora: Annotated[int, typer.Option(help="Train low-rank adapters (LoRA) of this rank, not the weights.")] = 0,
     runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
     as_json: Json = False,

@@ -7,6 +7,7 @@ takes at its worst moment is backends.native_memory's and backends.pytorch_memor
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 
@@ -74,23 +75,29 @@ def flops(graph: Graph, rows: int = 1) -> int:
 
 
 def memory(
-    graph: Graph, backend: str = "native", rows: int = 1, training: bool = False, moments: int = 2
+    graph: Graph,
+    backend: str = "native",
+    rows: int = 1,
+    training: bool = False,
+    moments: int = 2,
+    trained: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Bytes by tier: weights, activations, gradients, optimizer, and their total.
 
-    `training` adds a gradient for every weight and value and `moments` arrays of the weights' size (1 for SGD,
-    2 for Adam and AdamW).
+    `training` adds a gradient for every value and every weight that is `trained` (None: all), and `moments` arrays of
+    these weights' size (1 for SGD, 2 for Adam and AdamW).
     """
     if backend not in BYTES_PER_VALUE:
         raise GraphError(f"no memory model for backend {backend!r}", hint=suggest(backend, BYTES_PER_VALUE))
     unit = BYTES_PER_VALUE[backend]
     values = sum(prod(bound_dim(dim, "an axis") for dim in t.shape) for t in infer(primitives(graph)).values())
-    weights = unit * sum(spec.size for spec in param_specs(graph).values())
-    activations = unit * rows * values
+    sizes = {name: unit * spec.size for name, spec in param_specs(graph).items()}
+    weights, activations = sum(sizes.values()), unit * rows * values
+    learnt = weights if trained is None else sum(sizes[name] for name in trained)
     tiers = {
         "weights": weights,
         "activations": activations,
-        "gradients": weights + activations if training else 0,
-        "optimizer": weights * moments if training else 0,
+        "gradients": learnt + activations if training else 0,
+        "optimizer": learnt * moments if training else 0,
     }
     return {**tiers, "total": sum(tiers.values())}

@@ -7,10 +7,11 @@ itself does not see it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from alexandra.backends.admit import trained_names
 from alexandra.backends.base import Model
 from alexandra.ir.weights import WeightSet
 from alexandra.train.stages import Metrics, Recording, Records, Stage
@@ -19,21 +20,23 @@ AVERAGE = "average/"
 
 
 class Averaged:
-    """A stage, the model that it trains, and the average of that model's weights; part of the checkpoint."""
+    """A stage, the model that it trains, and the average of its weights but for `frozen`; part of the checkpoint."""
 
-    def __init__(self, stage: Stage, model: Model, decay: float) -> None:
+    def __init__(self, stage: Stage, model: Model, decay: float, frozen: Sequence[str] = ()) -> None:
         self.stage, self.model, self.decay, self.name = stage, model, decay, stage.name
-        self._average = {name: np.array(array, np.float64) for name, array in model.weights.items()}
+        weights = model.weights
+        self._average = {name: np.array(weights[name], np.float64) for name in trained_names(frozen, weights)}
 
     @property
     def weights(self) -> WeightSet:
-        """The average, float32."""
-        return WeightSet({name: array.astype(np.float32) for name, array in self._average.items()})
+        """The average, float32; frozen weights as they are."""
+        return self.model.weights.merge({name: array.astype(np.float32) for name, array in self._average.items()})
 
     def step(self, number: int) -> Metrics:
         metrics = self.stage.step(number)
-        for name, array in self.model.weights.items():
-            self._average[name] += (1.0 - self.decay) * (array - self._average[name])
+        weights = self.model.weights
+        for name, average in self._average.items():
+            average += (1.0 - self.decay) * (weights[name] - average)
         return metrics
 
     def evaluate(self) -> Metrics:

@@ -17,8 +17,9 @@ from alexandra.backends.base import Model
 from alexandra.backends.bind import bind
 from alexandra.backends.foreign import Foreign
 from alexandra.errors import DataError, UsageError, suggest
+from alexandra.ir.adapters import Adapted, adapted
 from alexandra.ir.graph import Graph
-from alexandra.ir.weights import WeightSet
+from alexandra.ir.weights import WeightSet, initialise
 from alexandra.objectives.distillation import Distillation
 from alexandra.objectives.policy import GRPO, variant
 from alexandra.objectives.preference import DPO, KTO
@@ -33,7 +34,7 @@ from alexandra.train.lm.deadline import TimedJudge
 from alexandra.train.lm.dialogue import Dialogue
 from alexandra.train.lm.distill import Distill, DistillSettings
 from alexandra.train.lm.engines import engine_of
-from alexandra.train.lm.fed import FedRun
+from alexandra.train.lm.fed import FedRun, Optimization
 from alexandra.train.lm.folder import ModelFolder, fitted, read_model
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings
 from alexandra.train.lm.hub import HubFolder, HubPolicy, is_hub, read_as_network, read_hub
@@ -71,11 +72,27 @@ class Built:
     asked: Asked | None = None
     hub: HubFolder | None = None
     updates: Mapping[str, FedRun] = field(default_factory=dict)
+    adapted: Adapted | None = None
 
     @property
     def weights(self) -> WeightSet:
-        """What the run is for: the trained weights, or their average where the recipe wants one."""
-        return self.stage.weights if isinstance(self.stage, Averaged) else self.model.weights
+        """What the run is for: the trained weights of `graph`, or their average where the recipe wants one."""
+        weights = self.stage.weights if isinstance(self.stage, Averaged) else self.model.weights
+        return self.adapted.merged(weights) if self.adapted else weights
+
+    @property
+    def graph(self) -> Graph:
+        """The network that is written: without adapters, which are merged into its weights."""
+        return self.adapted.base if self.adapted else self.model.graph
+
+    def merge_gap(self, tokens_BT: np.ndarray) -> float:
+        """The largest difference of a logit between adapters beside the weights and merged into them."""
+        if self.adapted is None:
+            return float(self.model.inside.merge_gap(tokens_BT))  # type: ignore[attr-defined]
+        rows = [row[:length] for row in tokens_BT.tolist() for length in range(1, len(row) + 1)]
+        merged = bind(self.adapted.base, self.model.backend, self.adapted.merged(self.model.weights))
+        beside, inside = (NetworkPolicy(model).next_logits(rows) for model in (self.model, merged))
+        return float(np.abs(beside - inside).max())
 
     def norms(self) -> Metrics:
         """`grad_norm` of the step that was just done; "value_grad_norm" is that of PPO's critic."""
@@ -120,6 +137,7 @@ class _Builder:
         self.dialogue = Dialogue(self.tokenizer, self.template)
         self.graph = fitted(self.source.graph, self.tokenizer) if self.source else None
         self.updates: dict[str, FedRun] = {}
+        self.adapted: dict[Model, Adapted] = {}
 
     def built(self) -> Built:
         makers: dict[str, Callable[[], tuple[Stage, Model]]] = {
@@ -137,8 +155,8 @@ class _Builder:
         }
         stage, model = makers[self.recipe.stage]()
         if self.recipe.train.ema:
-            stage = Averaged(stage, model, self.recipe.train.ema)
-        told = self._asked(model), self.hub, self.updates
+            stage = Averaged(stage, model, self.recipe.train.ema, self.updates["grad_norm"].optimization.frozen)
+        told = self._asked(model), self.hub, self.updates, self.adapted.get(model)
         return Built(stage, model, self.tokenizer, self.recipe, self.train, self.held_out, *told)
 
     # --- model, text, data ------------------------------------------------------------------------------
@@ -158,11 +176,6 @@ class _Builder:
 
     def _network(self) -> ModelFolder:
         config = self.recipe.model
-        if config.lora:
-            raise UsageError(
-                f"lora={config.lora} trains adapters of a transformers model; {config.path!r} is a network of its own",
-                hint="write it as one first: huggingface.save(huggingface.describe(graph, weights), folder)",
-            )
         place = self._place(config.path)
         return read_as_network(place, config.path) if is_hub(place, config.path) else read_model(place)
 
@@ -177,9 +190,20 @@ class _Builder:
         opening = [part for role in ("system", "user", "assistant", "tool") for part in self.template.around(role)]
         return CharTokenizer.of("".join([*texts, *opening]))
 
-    def _model(self) -> Model:
+    def _model(self) -> tuple[Model, Optimization]:
         assert self.graph is not None and self.source is not None
-        return self._bound(self.graph, self.source.weights)
+        model, frozen = self._learner(self.graph, self.source.weights)
+        return model, optimization_of(self.recipe, frozen)
+
+    def _learner(self, graph: Graph, weights: WeightSet | None, whole: str = "") -> tuple[Model, tuple[str, ...]]:
+        """A network of our own and what of it is frozen: with `lora` all but its adapters and the layer `whole`."""
+        config, seed = self.recipe.model, self.recipe.seed
+        if not config.lora:
+            return self._bound(graph, weights), ()
+        made = adapted(graph, config.lora, config.lora_alpha or 2.0 * config.lora, (whole,) if whole else ())
+        model = self._bound(made.graph, made.start(initialise(graph, seed) if weights is None else weights, seed))
+        self.adapted[model] = made
+        return model, made.frozen
 
     def _bound(self, graph: Graph, weights: WeightSet | None) -> Model:
         recipe = self.recipe
@@ -191,10 +215,10 @@ class _Builder:
         if self.hub is not None:
             return self._hub_policy(self.hub, coefficient)
         if not coefficient:
-            return NetworkPolicy(self._model(), optimization_of(self.recipe))
+            return NetworkPolicy(*self._model())
         assert self.graph is not None
         self.graph = logits_graph(self.graph)
-        return EntropicPolicy(self._model(), optimization_of(self.recipe), coefficient)
+        return EntropicPolicy(*self._model(), coefficient)
 
     def _hub_policy(self, hub: HubFolder, entropy: float) -> HubPolicy:
         if entropy:
@@ -278,7 +302,8 @@ class _Builder:
         assert self.graph is not None and self.source is not None
         graph = score_graph(self.graph)
         weights = score_weights(self.source.weights, graph, self.recipe.seed) if self.source.weights else None
-        return ScoreModel(self._bound(graph, weights), optimization_of(self.recipe))
+        model, frozen = self._learner(graph, weights, graph.outputs[0].name)
+        return ScoreModel(model, optimization_of(self.recipe), frozen)
 
     def _reward(self) -> tuple[Stage, Model]:
         train, held = self._pairs(self.train), self._pairs(self.held_out)
@@ -387,8 +412,8 @@ class _Builder:
             self.tokenizer.pad,
             objective,
         )
-        model = self._model()
-        student = Outputs(model, optimization_of(self.recipe))
+        model, optimization = self._model()
+        student = Outputs(model, optimization)
         self.updates["grad_norm"] = student.updates
         sampler = engine_of(NetworkPolicy(model)).sample
         cut_rows = (rows if own else _cut(rows, length) for rows in (train, held))

@@ -305,7 +305,7 @@ def check_gradients(patient: Patient) -> list[Finding]:
     """A parameter that no step changes is not connected to the loss; A of an adapter waits for its B, which is 0."""
     _, change = patient.first_change
     waits = {n for n in change if "lora_A" in n and change.get(n.replace("lora_A", "lora_B"), np.zeros(1)).any()}
-    frozen = patient.recipe.train.frozen
+    frozen = patient.built.updates["grad_norm"].optimization.frozen
     still = [
         n
         for n, a in change.items()
@@ -439,18 +439,17 @@ def check_settings(patient: Patient) -> list[Finding]:
 
 def check_adapter(patient: Patient) -> list[Finding]:
     """Adapters that are merged into the weights answer as adapters do (PEFT 1043, 1388, 2502)."""
-    if patient.built.hub is None or not patient.recipe.model.lora:
+    if not patient.recipe.model.lora:
         raise NotApplicable("no adapters are trained")
     built = patient.again(lr=1e-2, warmup=0, schedule="constant")
     for number in range(2):
         built.stage.step(number)
-    inside: Any = built.model.inside  # type: ignore[attr-defined]
     tokens_BT = derive(0, "adapter").below(built.tokenizer.vocab_size, 64).reshape(4, 16).astype(np.int32)
-    gap = inside.merge_gap(tokens_BT)
+    gap = built.merge_gap(tokens_BT)
     if gap <= GAP_TOLERANCE:
         return []
     text = f"merged, their logits differ by {gap:.3g} from those of the adapters"
-    return [Finding("adapter", "the adapters", text, "leave merge off, and look at the layers that PEFT merges")]
+    return [Finding("adapter", "the adapters", text, "look at the layers that are merged (PEFT: leave merge off)")]
 
 
 def check_principles(patient: Patient) -> list[Finding]:

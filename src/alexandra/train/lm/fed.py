@@ -1,7 +1,8 @@
 """A run of training whose every step reads another batch: what a policy and a score model keep between updates.
 
 A batch of the shape that came before is fed to the run that goes on; another shape goes to a run of its own, which is
-handed the moments. The arrays are everything that decides the future: weights, moments and the step.
+handed the moments. The arrays are everything that decides the future: trained weights, moments and the step. Frozen
+weights are in no checkpoint: they are those that the model started with.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from alexandra.backends.admit import trained_names
 from alexandra.backends.base import Arrays, Model, TrainState
 from alexandra.ir.weights import WeightSet
 from alexandra.objectives.spec import AdamW, Objective, Optimizer, Program, Schedule
@@ -67,12 +69,18 @@ class FedRun:
         return int(self._restored["step"]) if self._restored else 0
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Weights, moments and step, as "weights/<parameter>" and "run/<name>"."""
-        return run_arrays(self.model.weights, self._moments())
+        """Trained weights, moments and step, as "weights/<parameter>" and "run/<name>"."""
+        weights = self.model.weights
+        trained = {name: weights[name] for name in trained_names(self.optimization.frozen, weights)}
+        return run_arrays(trained, self._moments())
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Continue where `arrays()` was taken."""
+        """Continue where `arrays()` was taken; frozen weights stay what they are."""
         weights, self._restored = run_parts(arrays)
+        if self.optimization.frozen:
+            now = self.model.weights
+            trained = trained_names(self.optimization.frozen, now)
+            weights = WeightSet({name: array for name, array in now.items() if name not in trained} | dict(weights))
         self.model.load(weights)
         self._runs = {}
 

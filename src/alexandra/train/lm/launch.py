@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from alexandra.backends.admit import trained_names
 from alexandra.backends.base import Model
 from alexandra.backends.foreign import Foreign
 from alexandra.errors import BackendError
 from alexandra.ir import cost
-from alexandra.ir.check import with_length
+from alexandra.ir.check import param_specs, with_length
 from alexandra.objectives.spec import SGD, Program
 from alexandra.train.lm.average import Averaged
 from alexandra.train.lm.build import Built
@@ -81,10 +82,14 @@ def launch_plan(built: Built) -> LaunchPlan:
         update = f"PyTorch on {device}" + (", LoRA adapters by PEFT" if model.inside.is_adapted else "")
         memory = _foreign_memory(model, isinstance(program.optimizer, SGD))
     else:
-        parameters = trained = cost.parameters(model.graph)
+        specs = param_specs(model.graph)
+        parameters = cost.parameters(model.graph)
+        trained = sum(specs[name].size for name in trained_names(program.frozen, specs))
         words = f"network {model.graph.name!r}"
         update = f"{_BACKENDS.get(model.backend, model.backend)}, {recipe.model.threads} thread"
         update += "s" if recipe.model.threads > 1 else ""
+        if built.adapted is not None:
+            update += f", LoRA adapters of rank {built.adapted.rank} beside {len(built.adapted.pairs)} layers"
         memory = _memory(model, program, update_rows, length, recipe)
     update += "" if recipe.train.precision == "float32" else f", {recipe.train.precision}"
     update += ", activations computed again" if recipe.train.activation_checkpointing else ""
@@ -126,7 +131,8 @@ def _memory(model: Model, program: Program, rows: int, length: int, recipe: Reci
             del tiers["inference"]
             return {**tiers, "total": sum(tiers.values())}
     moments = 1 if isinstance(program.optimizer, SGD) else 2
-    return cost.memory(graph, model.backend, program.batch_size, training=True, moments=moments)
+    trained = trained_names(program.frozen, param_specs(graph))
+    return cost.memory(graph, model.backend, program.batch_size, training=True, moments=moments, trained=trained)
 
 
 def _foreign_memory(model: Foreign, is_sgd: bool) -> dict[str, int]:

@@ -9,12 +9,13 @@ from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.recipe import Recipe
 
 
-def optimization_of(recipe: Recipe) -> Optimization:
-    """Optimiser, schedule over all updates of the run, clipping."""
+def optimization_of(recipe: Recipe, frozen: tuple[str, ...] = ()) -> Optimization:
+    """Optimiser, schedule over all updates of the run, clipping; `frozen` beside what the recipe freezes."""
     train, updates = recipe.train, recipe.train.steps * updates_of(recipe)
     every = max(1, round(train.decay * updates)) if train.schedule == "wsd" else 0
     schedule = Schedule(train.schedule, train.warmup, updates, train.final, every)
-    return Optimization(_rule(recipe), schedule, train.clip, train.micro, recipe.seed, train.frozen, train.fixed_order)
+    held = (*train.frozen, *frozen)
+    return Optimization(_rule(recipe), schedule, train.clip, train.micro, recipe.seed, held, train.fixed_order)
 
 
 def _rule(recipe: Recipe) -> Optimizer:

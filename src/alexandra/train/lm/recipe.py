@@ -33,9 +33,10 @@ SAMPLING_STAGES = ("ppo", "grpo", "rejection")  # they need a reward
 class ModelConfig(Config):
     """`path`: a .nl file, the folder `model` of an earlier run, or (extra hf) a transformers model's folder or id.
 
-    `lora`: the rank of adapters that are trained instead of a transformers model's weights; `lora_alpha` 0 is twice the
-    rank. They are written as a PEFT folder, or with `merge` as a whole model. A transformers model runs in torch;
-    backend = "native" (or "reference") reads it as a network, where its family is known.
+    `lora`: the rank of adapters that are trained instead of the weights; `lora_alpha` 0 is twice the rank. Those of a
+    transformers model are written as a PEFT folder, or with `merge` as a whole model; those of a network are merged
+    into it. A transformers model runs in torch; backend = "native" (or "reference") reads it as a network, where its
+    family is known.
     """
 
     path: str = ""

@@ -156,7 +156,7 @@ def _write(built: Built, folder: Path, result: StageResult) -> Path:
         built.model.load(built.weights)
         built.model.inside.save(place, built.hub.files() | own, merged=built.recipe.model.merge)  # type: ignore[attr-defined]
         return place
-    write_model(place, built.model.graph, built.weights, built.tokenizer, lineage)
+    write_model(place, built.graph, built.weights, built.tokenizer, lineage)
     return place
 
 

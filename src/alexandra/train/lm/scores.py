@@ -46,14 +46,14 @@ def score_weights(policy: WeightSet, graph: Graph, seed: int) -> WeightSet:
 
 
 class ScoreModel:
-    """A graph on a backend with one int32 input of tokens [T] and one output [T, 1]."""
+    """A graph on a backend with one int32 input of tokens [T] and one output [T, 1]; `frozen` names parts of it."""
 
-    def __init__(self, model: Model, optimization: Optimization | None = None) -> None:
+    def __init__(self, model: Model, optimization: Optimization | None = None, frozen: tuple[str, ...] = ()) -> None:
         self.model, output = model, ends_of(model).output
         if not isinstance(model, Foreign) and infer(model.graph)[output].shape[-1:] != (1,):
             raise BackendError(f"a score is one number per position; output {output!r} has more")
-        # the whole batch at once, nothing frozen: those two settings name parts of the policy
-        self._outputs = Outputs(model, replace(optimization or Optimization(), micro_rows=0, frozen=()))
+        # the whole batch at once, `frozen` of its own: the optimization's settings name parts of the policy
+        self._outputs = Outputs(model, replace(optimization or Optimization(), micro_rows=0, frozen=frozen))
 
     def scores(self, batch: TokenBatch) -> F64:
         """The number of every position, [B, T]: position t has read tokens 0 .. t."""
