@@ -16,7 +16,6 @@ import argparse
 import cProfile
 import os
 import pstats
-import resource
 import statistics
 import subprocess
 import sys
@@ -239,14 +238,20 @@ def memory_of(what: str, length: int, threads: int) -> int:
     import_only()
     if what == "ours":
         import alexandra.train.lm.build  # noqa: F401
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water()
     if what == "ours":
         step = our_grpo(length, threads)
         for number in range(4):
             step(number)
     else:
         trl_grpo(length, 4, lambda number, took: None)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return high_water() - before
+
+
+def high_water() -> int:
+    """Bytes of memory at the peak of this program; getrusage would count what its parent had before."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def main() -> int:
