@@ -34,6 +34,7 @@ from alexandra.curriculum.items import Item
 from alexandra.rng import Stream, derive
 from alexandra.statistics import wilson
 from alexandra.train.lm.build import Built, Given, build
+from alexandra.train.lm.engines import engine_of
 from alexandra.train.lm.folder import ModelFolder
 from alexandra.train.lm.recipe import Recipe
 from alexandra.train.lm.run import load_recipe
@@ -211,12 +212,12 @@ def answers(built: Built, rows: Sequence[Row], tokens: int) -> list[bool]:
     """Whether the greedy answer to each prompt is the right one."""
     stage: Any = built.stage
     policy, tokenizer = stage.actor.policy if hasattr(stage, "actor") else stage.policy, built.tokenizer
-    right: list[bool] = []
+    sample, right = engine_of(policy).sample, list[bool]()
     for first in range(0, len(rows), 250):
         part = rows[first : first + 250]
         prompts = [tokenizer.encode(row["prompt"]) for row in part]
         sampling = Sampling(tokens, temperature=0.0, stop=(tokenizer.eos,))
-        made = complete(policy, prompts, sampling, [derive(0)] * len(part))
+        made = sample(prompts, sampling, [derive(0)] * len(part))
         right += [tokenizer.decode(one.tokens) == row["answer"] for one, row in zip(made, part, strict=True)]
     return right
 
