@@ -163,12 +163,12 @@ def lines(folder: Path) -> bytes:
     return place.read_bytes() if place.exists() else b""
 
 
-def killed(path: Path, folder: Path, wait: float) -> tuple[bool, bool]:
-    """(whether it was killed before it ended, whether something was half written then)."""
-    before = lines(folder)
+def killed(path: Path, folder: Path, steps: int, wait: float) -> tuple[bool, bool]:
+    """Killed after more than so many steps and seconds: (whether it had not ended, whether a file was half written)."""
+    enough = lines(folder).count(b"\n") + steps
     process = child(path, folder)
-    while (status := ended(process)) is None and lines(folder) in (before, b""):
-        time.sleep(0.001)
+    while (status := ended(process)) is None and lines(folder).count(b"\n") <= enough:
+        time.sleep(0.0005)
     if status is None:
         time.sleep(wait)
         os.kill(process, signal.SIGKILL)
@@ -186,12 +186,13 @@ def test_sigkill_at_random_moments_changes_nothing(stage: str, tmp_path: Path) -
     path = recipe(prepared(tmp_path), stage, STEPS, save_every=1)
     assert os.waitstatus_to_exitcode(ended(child(path, tmp_path / "whole"), block=True) or 0) == 0
     whole = files(tmp_path / "whole")
-    waits = iter((0.02 + 0.5 * derive(11, "kill", stage).uniform(KILLS + 1) ** 2).tolist())
+    steps = derive(11, "steps", stage).below(3, KILLS).tolist()
+    waits = derive(11, "kill", stage).uniform(KILLS).tolist()
     kills = torn = rounds = 0
     while kills < KILLS:
         folder, own = tmp_path / f"cut{rounds}", 0
         while own < KILLS_A_RUN and kills < KILLS:
-            was_killed, was_torn = killed(path, folder, next(waits))
+            was_killed, was_torn = killed(path, folder, steps[kills], 0.05 * waits[kills])
             if not was_killed:
                 break
             own, kills, torn = own + 1, kills + 1, torn + was_torn
