@@ -4,11 +4,11 @@
 // a slab [F][lanes], so that every kernel works on rows side by side and a row never meets its neighbour. All
 // slabs are 64-byte aligned. A value with leading axes is a slab of `groups` x `width` features.
 //
-// Arithmetic. An element of a matrix product accumulates k in order by fused multiply-add (portable builds
-// without one: a product, then a sum), but where the call frees it from that (`scratch`) and the processor has matrix
-// tiles (amx/product.cpp). Every other sum over n terms has 16 striped accumulators, term i into
-// accumulator i % 16, joined by a fixed tree: s[j] += s[j + 8], then 4, 2, 1. Nothing depends on `lanes`, on
-// the number of rows, or on which thread does what. Subnormal numbers count as 0 (float_mode.h).
+// Arithmetic. An element of a matrix product accumulates k in order by fused multiply-add (portable builds without
+// one: a product, then a sum), but where the call frees it from that (`scratch`) and the processor has matrix tiles
+// (amx/product.cpp). Every other sum over n terms has 16 striped accumulators, term i into accumulator i % 16, joined
+// by a fixed tree: s[j] += s[j + 8], then 4, 2, 1. Nothing depends on `lanes`, on the number of rows, or on which
+// thread does what. Subnormal numbers count as 0 (float_mode.h).
 #pragma once
 
 #include <cstddef>
@@ -38,8 +38,8 @@ struct Product {
     float* scratch = nullptr;  // product_scratch floats: the order of the sum over k is free, if it is always the same
 };
 
-// How kernels with matrix tiles cut a product: rows of a tile, rows of A that are brought in their form at a time, steps of
-// k in a pass, and the floats that a step of a tile's three pieces takes.
+// How kernels with matrix tiles cut a product: rows of a tile, rows of A that are brought into tiles at a time, steps
+// of k in a pass, and the floats that a step of a tile's three pieces takes.
 constexpr int kTileSide = 16, kTileRows = 512, kTileSteps = 5;
 constexpr size_t kTileStepFloats = 768;
 constexpr size_t product_scratch(int m) {

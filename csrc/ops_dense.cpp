@@ -52,16 +52,19 @@ size_t dense_saved(const Plan& plan, const Node& node, bool training) {
 
 // Networks that share vectors with others (backends/population.py: Shape.pays) have fewer weights than this: they keep
 // the one order of sums.
-constexpr int kLargeProduct = 1 << 14;
+constexpr int64_t kLargeProduct = 1 << 14;
+
+bool is_large(const Plan& plan, const Node& node) {
+    return int64_t(plan.nodes[size_t(node.inputs[0])].width) * node.width >= kLargeProduct;
+}
 
 size_t dense_scratch(const Plan& plan, const Node& node, bool training, int) {
     const int in = plan.nodes[size_t(node.inputs[0])].width, out = node.width;
-    return int64_t(in) * out < kLargeProduct ? 0 : product_scratch(training ? std::max(in, out) : out);
+    return is_large(plan, node) ? product_scratch(training ? std::max(in, out) : out) : 0;
 }
 
 float* product_scratch_of(const Pass& pass, int node, int thread) {
-    const Node& y = node_of(pass, node);
-    return int64_t(node_of(pass, y.inputs[0]).width) * y.width < kLargeProduct ? nullptr : pass.scratch(thread);
+    return is_large(pass.plan, node_of(pass, node)) ? pass.scratch(thread) : nullptr;
 }
 
 void dense_forward(const Pass& pass, int node, Blocks blocks) {

@@ -11,7 +11,8 @@ bool runs(const Pass& pass, int node, bool backward) {
     return !pass.flow || pass.flow->forward[size_t(node)];
 }
 
-// Nodes begin .. end - 1 may go a few groups at a time, which stay in the second-level cache from node to node.
+// Nodes begin .. end - 1 may go a few groups at a time, which stay near from node to node: what a node reads and writes
+// fits the second-level cache, and large weights are brought into tiles once a chunk.
 constexpr size_t kCached = size_t(1) << 20;  // floats of a run of nodes that one chunk of groups has
 int chunk_of(const Pass& pass, int begin, int end) {
     size_t floats = 0;

@@ -23,6 +23,7 @@ const Kernels& table();
 namespace amx {
 namespace {
 #include "../kernels/simd.inl"
+#include "../kernels/tile_config.inl"
 
 constexpr int kSide = kTileSide, kStep = 32;   // rows and columns of a tile of C; k of a tile of A or B
 constexpr ptrdiff_t kTile = kSide * kStep;     // bfloat16 numbers of a tile
@@ -31,18 +32,11 @@ constexpr ptrdiff_t kStepSize = kPieces * kTile;
 constexpr int kSumStride = 2 * kSide;
 static_assert(kTileStepFloats * 2 == kStepSize);
 
-struct alignas(64) TileConfig {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t column_bytes[16] = {};
-    uint8_t rows[16] = {};
-};
-
 // Tiles 0 .. 3: sums [2][2]; 4, 5: two strips of A, a row for each m; 6, 7: two columns of B, a row for each two of k.
 void configure_tiles() {
     TileConfig config;
     for (int t = 0; t < 8; ++t) config.rows[t] = kSide, config.column_bytes[t] = 64;
-    __asm__ volatile("" : : "r"(&config) : "memory");  // GCC 12 thinks that LDTILECFG reads eight bytes
-    _tile_loadconfig(&config);
+    config.load();
 }
 
 // --- floats to pieces -------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ namespace {
 #include "floats.inl"
 #include "blocks.inl"
 #if defined(__AMX_INT8__)
+#include "../kernels/tile_config.inl"
 #include "tiles.inl"
 #endif
 #include "attend.inl"

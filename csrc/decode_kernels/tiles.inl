@@ -3,12 +3,6 @@
 
 constexpr int kTileRows = 16;
 
-struct alignas(64) TileConfig {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t column_bytes[16] = {};
-    uint8_t rows[16] = {};
-};
-
 // Tiles 0, 1: sums [16][16]; 2, 3: rows of x [16][32 bytes]; 4, 5: a block of a panel [8][16][4].
 static void configure_tiles() {
     TileConfig config;
@@ -17,8 +11,7 @@ static void configure_tiles() {
         config.rows[2 + t] = 16, config.column_bytes[2 + t] = 32;
         config.rows[4 + t] = 8, config.column_bytes[4 + t] = 64;
     }
-    __asm__ volatile("" : : "r"(&config) : "memory");  // GCC 12 thinks that LDTILECFG reads eight bytes
-    _tile_loadconfig(&config);
+    config.load();
 }
 
 // A panel of nibbles to signed bytes, [block][8][16][4].
