@@ -126,6 +126,8 @@ void bind_program(nb::module_& m) {
         .def_rw("clip_norm", &Program::clip_norm)
         .def_rw("shuffle", &Program::shuffle)
         .def_rw("checkpoint", &Program::checkpoint)
+        .def_rw("varies", &Program::varies)
+        .def_rw("part", &Program::part)
         .def("set_wishes", [](Program& p, Ints frozen, Ints touched, bool input_gradients) {
             p.wishes = {std::move(frozen), std::move(touched), input_gradients};
         })
@@ -178,6 +180,7 @@ void bind_trainer(nb::module_& m) {
         .def_prop_ro("norm", &Trainer::norm)
         .def_prop_ro("look_every", &Trainer::look_every)
         .def("run", &run, "losses"_a, "looks"_a, "progress"_a = nb::none())
+        .def("run_over", &Trainer::run_over, "parts"_a, nb::call_guard<nb::gil_scoped_release>())
         .def("gradients", [](Trainer& t, std::vector<Floats> arrays) {
             double loss;
             {

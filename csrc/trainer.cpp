@@ -19,7 +19,7 @@ int batch_rows(const Program& program, const std::vector<Rows>& inputs) {
         throw Error(Status::invalid_argument, "batch_size " + std::to_string(program.batch_size) + " is below 1");
     if (program.accumulate < 1)
         throw Error(Status::invalid_argument, "accumulate " + std::to_string(program.accumulate) + " is below 1");
-    return int(std::min<int64_t>(rows, program.batch_size));
+    return program.varies ? program.batch_size : int(std::min<int64_t>(rows, program.batch_size));
 }
 
 Flow adding(Flow flow) {
@@ -43,35 +43,43 @@ Trainer::Trainer(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
       later_(adding(flow_)),
       schedule_(plan_, flow_, program_.checkpoint),
       layout_(plan_, flow_, specs_, schedule_, batch_rows(program_, inputs_), engine_->pool.threads()),
-      arena_(layout_.floats),
-      gradients_(plan_.gradient_floats),
+      arena_(program_.part ? 0 : layout_.floats),
+      gradients_(program_.part ? 0 : plan_.gradient_floats),
       scales_(losses_.size()),
-      validation_(std::move(validation)),
-      rows_(inputs_[0].rows) {
+      validation_(std::move(validation)) {
     for (size_t j = 0; j < losses_.size(); ++j) losses_[j].spec = specs_[j];  // with what Flow knows of them
     for (const LossSpec& spec : specs_) given_ = given_ || spec.kind == LossKind::given;
     if (engine_->weights.mapped()) throw Error(Status::invalid_argument, "mapped weights cannot be trained");
-    steps_per_epoch_ = (rows_ + program_.update_rows() - 1) / program_.update_rows();
+    take_rows(inputs_[0].rows);
     look_every_ = program_.look_every > 0 ? program_.look_every : steps_per_epoch_;
     if (program_.stops != bool(validation_))
         throw Error(Status::invalid_argument, "early stopping and validation rows belong together");
-    for (int i = 0; i < program_.num_moments(); ++i) moments_.emplace_back(plan_.learned_floats);
+    for (int i = 0; i < program_.num_moments() && !program_.part; ++i) moments_.emplace_back(plan_.learned_floats);
     if (program_.stops) best_ = Memory(engine_->weights.floats());
+    norms_.resize(program_.part ? 0 : program_.num_norms(plan_));
+}
+
+void Trainer::take_rows(int64_t rows) {
+    rows_ = rows;
+    steps_per_epoch_ = (rows_ + program_.update_rows() - 1) / program_.update_rows();
     index_.resize(size_t(rows_));
-    norms_.resize(program_.num_norms(plan_));
+    epoch_ = -1;
 }
 
 void Trainer::feed(std::vector<Rows> inputs, const std::vector<LossData>& losses) {
     const std::lock_guard lock(engine_->busy);
-    const auto differ = [](const Rows& now, const Rows& given) {
-        return now.rows != given.rows || now.features != given.features;
+    const int64_t rows = inputs.empty() ? 0 : inputs[0].rows, most = (int64_t(1) << 31) - 1;
+    const bool counts = program_.varies && !program_.stops ? rows >= 1 && rows <= most : rows == rows_;
+    const auto differ = [&](const Rows& now, const Rows& given) {
+        return given.features != now.features || given.rows != (now.rows ? rows : 0);
     };
-    bool fits = inputs.size() == inputs_.size() && losses.size() == losses_.size();
+    bool fits = counts && inputs.size() == inputs_.size() && losses.size() == losses_.size();
     for (size_t i = 0; fits && i < inputs.size(); ++i) fits = !differ(inputs_[i], inputs[i]);
     for (size_t i = 0; fits && i < losses.size(); ++i)
         fits = !differ(losses_[i].targets, losses[i].targets) && !differ(losses_[i].weights, losses[i].weights);
     if (!fits) throw Error(Status::invalid_argument, "a run goes on only with data of the shapes that it began with");
     inputs_ = std::move(inputs);
+    if (rows != rows_) take_rows(rows);
     for (size_t i = 0; i < losses.size(); ++i)
         losses_[i].targets = losses[i].targets, losses_[i].weights = losses[i].weights;
 }
@@ -113,14 +121,14 @@ void Trainer::gather(const Pass& pass, const int32_t* index, Blocks blocks) {
 }
 
 // The pass over rows first .. first + rows - 1 of the `all` rows of an update.
-Pass Trainer::pass_of(int64_t step, int64_t first, int64_t rows, int64_t all) const {
+Pass Trainer::pass_of(int64_t step, int64_t first, int64_t rows, int64_t all, Place place) const {
     return {plan_,
             engine_->kernels,
             layout_,
-            const_cast<float*>(arena_.data()),
+            place.arena,
             engine_->weights.values(),
-            const_cast<float*>(gradients_.data()),
-            first ? &later_ : &flow_,
+            place.sums,
+            first || place.adds ? &later_ : &flow_,
             program_.dropouts.empty() ? nullptr : program_.dropouts.data(),
             uint32_t(step),
             int(rows),
@@ -128,7 +136,7 @@ Pass Trainer::pass_of(int64_t step, int64_t first, int64_t rows, int64_t all) co
             given_ ? 0.0f : float(double(rows) / double(all))};
 }
 
-double Trainer::loss_and_gradients(int64_t step, bool learns) {
+double Trainer::loss_and_gradients(int64_t step, bool learns, Place place) {
     prepare_epoch(step / steps_per_epoch_);
     const int64_t begin = step % steps_per_epoch_ * program_.update_rows();
     const int64_t all = std::min(program_.update_rows(), rows_ - begin);
@@ -136,7 +144,7 @@ double Trainer::loss_and_gradients(int64_t step, bool learns) {
         scales_[j] = scale_of(losses_[j], plan_.nodes[size_t(specs_[j].node)], {index_.data(), begin, all});
     double sum = 0, added = 0, loss = 0;
     for (int64_t first = 0; first < all; first += program_.batch_size) {
-        const Pass pass = pass_of(step, first, std::min<int64_t>(program_.batch_size, all - first), all);
+        const Pass pass = pass_of(step, first, std::min<int64_t>(program_.batch_size, all - first), all, place);
         loss = run_batch(
             engine_->pool, pass, schedule_,
             [&](Blocks blocks) { gather(pass, index_.data() + begin + first, blocks); },
@@ -186,14 +194,19 @@ bool Trainer::look(double* looks, int64_t number) {
     return true;
 }
 
+void Trainer::must_own() const {
+    if (program_.part) throw Error(Status::invalid_argument, "a part of another trainer's steps takes none itself");
+}
+
 RunResult Trainer::run(int64_t count, double* losses, double* looks, const Poll& poll) {
+    must_own();
     const std::lock_guard lock(engine_->busy);
     const FlushSubnormals mode;
     const CountAllocations nothing;
     auto asked = std::chrono::steady_clock::now();
     RunResult done{0, 0};
     while (done.steps < count && !watch_.stopped) {
-        const double loss = loss_and_gradients(step_, true);
+        const double loss = loss_and_gradients(step_, true, own());
         if (!std::isfinite(loss)) refuse(loss);
         if (losses) losses[done.steps] = loss;
         ++done.steps;
@@ -209,15 +222,41 @@ RunResult Trainer::run(int64_t count, double* losses, double* looks, const Poll&
     return done;
 }
 
-double Trainer::gradients_only() {
+double Trainer::run_over(const std::vector<std::shared_ptr<Trainer>>& parts) {
     const std::lock_guard lock(engine_->busy);
     const FlushSubnormals mode;
-    return loss_and_gradients(0, false);
+    const auto fits = [&](const std::shared_ptr<Trainer>& part) {
+        return part && part->engine_ == engine_ && part->plan_.gradient_floats == gradients_.floats();
+    };
+    must_own();
+    if (parts.empty() || !std::all_of(parts.begin(), parts.end(), fits))
+        throw Error(Status::invalid_argument, "a step is made of trainers of one network's weights");
+    for (const auto& part : parts)
+        if (part->layout_.floats > arena_.floats()) arena_ = Memory(part->layout_.floats);
+    const CountAllocations nothing;
+    double loss = 0;
+    for (size_t i = 0; i < parts.size(); ++i) {
+        const double own = parts[i]->loss_and_gradients(step_, true, {arena_.data(), gradients_.data(), i > 0});
+        if (!std::isfinite(own)) parts[i]->step_ = step_, parts[i]->refuse(own);
+        loss += own;
+    }
+    update(step_);
+    ++step_;
+    return loss;
+}
+
+double Trainer::gradients_only() {
+    must_own();
+    const std::lock_guard lock(engine_->busy);
+    const FlushSubnormals mode;
+    return loss_and_gradients(0, false, own());
 }
 
 void Trainer::input_gradient(size_t index, float* rows) const {
+    must_own();
     const int node = plan_.inputs.at(index), features = plan_.nodes[size_t(node)].features(), lanes = layout_.lanes;
-    const Pass pass = pass_of(0, 0, std::min<int64_t>(rows_, program_.batch_size), rows_);
+    const Pass pass = pass_of(0, 0, std::min<int64_t>(rows_, program_.batch_size), rows_,
+                              {const_cast<float*>(arena_.data()), nullptr, false});
     if (!pass.gradient(node, 0)) {
         std::memset(rows, 0, size_t(pass.rows) * size_t(features) * sizeof(float));
         return;

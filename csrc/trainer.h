@@ -38,6 +38,8 @@ struct Program {
     int64_t look_every = 0, patience = 0;
     double min_delta = 0;
     bool restore_best = true;
+    bool varies = false;  // a feed may have any number of rows
+    bool part = false;    // its memory is another trainer's: it has neither values, gradients nor moments of its own
     double schedule(int64_t step) const;
     int64_t update_rows() const { return int64_t(batch_size) * accumulate; }
     int num_moments() const { return optimizer == Optimizer::sgd ? momentum != 0 : 2; }
@@ -68,8 +70,11 @@ public:
     // At most `count` steps; writes the loss of each, and (step, validation loss) of each look. Stops with
     // Error(not_finite) before a step whose loss is not finite changes anything; `step()` then names it.
     RunResult run(int64_t count, double* losses, double* looks = nullptr, const Poll& poll = nullptr);
-    // Other data of the same shapes: the run goes on with it.
+    // Other data of the same shapes: the run goes on with it. Only one that `varies` takes another number of rows.
     void feed(std::vector<Rows> inputs, const std::vector<LossData>& losses);
+    // One step on the rows of several trainers of this engine, one after the other (this one may be among them): the
+    // sum of their losses, whose gradients add up here. Losses are divided by constants, so that the sum is the whole's.
+    double run_over(const std::vector<std::shared_ptr<Trainer>>& parts);
     // Loss and gradients of step 0's batch without an update.
     double gradients_only();
 
@@ -90,9 +95,17 @@ public:
     const Engine& engine() const { return *engine_; }
 
 private:
+    // Where a pass works: values in `arena`, gradients in `sums`, to which it `adds`.
+    struct Place {
+        float *arena, *sums;
+        bool adds;
+    };
+    Place own() { return {arena_.data(), gradients_.data(), false}; }
+    void must_own() const;
+    void take_rows(int64_t rows);
     void prepare_epoch(int64_t epoch);
-    double loss_and_gradients(int64_t step, bool learns);
-    Pass pass_of(int64_t step, int64_t first, int64_t rows, int64_t all) const;
+    double loss_and_gradients(int64_t step, bool learns, Place place);
+    Pass pass_of(int64_t step, int64_t first, int64_t rows, int64_t all, Place place) const;
     void gather(const Pass& pass, const int32_t* index, Blocks blocks);
     [[noreturn]] void refuse(double loss) const;
     bool look(double* looks, int64_t number);

@@ -172,6 +172,19 @@ class NativeModel:
 
         The engine reads the admitted arrays in place: do not change them while the run lasts.
         """
+        return self.started(program, inputs, targets, validation)
+
+    def started(
+        self,
+        program: Program,
+        inputs: Mapping[str, Any],
+        targets: Any,
+        validation: Any = None,
+        *,
+        varies: bool = False,
+        part: bool = False,
+    ) -> NativeState:
+        """`start`; a run that `varies` is fed with any number of rows, a `part` belongs to the steps of another."""
         check_program(program)
         self._must_train()
         arrays, rows = self.admission.inputs(inputs)
@@ -181,16 +194,17 @@ class NativeModel:
         graph, types = self.admission.plan(arrays)
         losses = losses_of(wanted, program.objective, self.admission.heads, _index(graph))
         settings = settings_of(program, graph)
-        settings.checkpoint = self._checkpoint
+        settings.checkpoint, settings.varies, settings.part = self._checkpoint, varies, part
         learned = self._learned(program.frozen)
         settings.set_wishes(self._held(program.frozen), [], False)
         data = _inputs(graph, arrays)
         with engine_errors():
             trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses, evaluator)
-        self._count(trainer)
-        self._training["optimizer"] = 4 * trainer.learned_floats * trainer.num_moments
+        if not part:
+            self.count(trainer)
+            self._training["optimizer"] = 4 * trainer.learned_floats * trainer.num_moments
         state = NativeState(self, trainer, learned, [*data, *kept_by(losses), *kept])
-        state.feed_of = (program.objective, [*data, *kept_by(losses)])
+        state.feed_of, state.varies = (program.objective, [*data, *kept_by(losses)]), varies
         return state
 
     def feed(self, state: NativeState, inputs: Mapping[str, Any], targets: Any) -> None:
@@ -203,7 +217,8 @@ class NativeModel:
         graph, _ = self.admission.plan(arrays)
         data, losses = _inputs(graph, arrays), losses_of(wanted, objective, self.admission.heads, _index(graph))
         given = [*data, *kept_by(losses)]
-        check_fed(*({str(i): array for i, array in enumerate(arrays)} for arrays in (before, given)))
+        if not state.varies:
+            check_fed(*({str(i): array for i, array in enumerate(arrays)} for arrays in (before, given)))
         with engine_errors():
             state.trainer.feed(data, losses)
         state.feed_of = (objective, given)
@@ -239,7 +254,7 @@ class NativeModel:
         data = _inputs(graph, arrays)
         with engine_errors():
             trainer = _native.Trainer(self._engine, self._nodes(graph, types), settings, data, losses)
-        self._count(trainer)
+        self.count(trainer)
         return trainer, learned
 
     def _evaluator(self, objective: Objective, arrays: Arrays, targets: Arrays) -> tuple[Any, list[np.ndarray]]:
@@ -275,7 +290,8 @@ class NativeModel:
         moving = set(trained_names(frozen, self._shapes))
         return [i for i, name in enumerate(self._shapes) if name not in moving]
 
-    def _count(self, trainer: Any) -> None:
+    def count(self, trainer: Any) -> None:
+        """Let `memory` tell of this run."""
         self._training |= {"arena": 4 * trainer.arena_floats, "gradients": 4 * trainer.gradient_floats}
 
     def _network(self, graph: Graph, types: Mapping[str, TensorType]) -> Any:
@@ -312,6 +328,7 @@ class NativeState:
         self.model, self.trainer, self._learned, self._kept = model, trainer, learned, kept
         self._watches = trainer.look_every > 0
         self.feed_of: tuple[Objective, list[np.ndarray]]  # what the run learns from, kept while the engine reads it
+        self.varies = False
         self.looks: list[tuple[int, float]] = []
 
     @property

@@ -21,7 +21,7 @@ LAYER ATTENTION name=a heads=2 rope=TRUE
 LAYER OUTPUT name=y size=AUTO
 CONNECT tokens -> e -> a -> y
 """
-ROWS = [{"prompt": f"{i % 10}+", "completion": str(i % 10)} for i in range(20)]
+ROWS = [{"prompt": f"{i:02}+", "completion": str(i % 10)} for i in range(40)]
 BACKEND = "native" if not available("native") else "reference"
 
 

@@ -27,6 +27,7 @@ from alexandra.objectives.tokens import F64, TokenLoss
 from alexandra.train.lm.batch import TokenBatch
 from alexandra.train.lm.fed import FedRun, Optimization
 from alexandra.train.lm.fixed_order import in_order
+from alexandra.train.lm.ragged import RaggedRun, is_causal
 
 LossOf = Callable[[F64], TokenLoss]  # log-probabilities [B, T] -> loss of the batch
 
@@ -102,6 +103,8 @@ class FedPolicy(Protocol):
 
 def fed_run(model: Model, optimization: Optimization) -> FedRun:
     """The updates of a policy: the weights of the cross-entropy are the loss's derivative as it is."""
+    if model.backend == "native" and not optimization.fixed_order and is_causal(model.graph):
+        return RaggedRun(model, optimization)
     return FedRun(model, WeightedCrossEntropy(normalizer=1.0), optimization)
 
 
