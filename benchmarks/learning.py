@@ -1,7 +1,7 @@
 """What training learns from nothing on two cores: text, and answers that a verifier accepts.
 
     python benchmarks/learning.py shakespeare [--threads 2] [--steps 3000] [--json out.json]
-    python benchmarks/learning.py sort reverse brackets level1 [--seed 0] [--threads 2]
+    python benchmarks/learning.py sort reverse brackets level1 level2 [--seed 0] [--threads 2]
     python benchmarks/learning.py preferences
 
 shakespeare is examples/recipes/shakespeare.toml: nats per character of the last tenth of tiny Shakespeare, which is
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +176,20 @@ def carried(item: Item) -> tuple[str, str]:
     return f"{op}{pairs}=", text
 
 
-def plain(item: Item) -> tuple[str, str]:
-    return f"{item.expr}=", str(item.expected)
+def columned(item: Item) -> tuple[str, str]:
+    """A level 2 item as a list of operations and its derivation in columns, which ends with the item's number."""
+    columns, lines = module_of("columns.py"), list[Any]()
+
+    def operand(part: Any) -> int | str:
+        if not hasattr(part, "args"):
+            return int(part.value)
+        lines.append((part.op, *map(operand, part.args)))
+        return str(columns.RESULTS[len(lines) - 1])
+
+    operand(item.expr)
+    answer = columns.solve(lines)
+    assert columns.value(answer) == item.expected, f"{item.expr} is {item.expected}, not {answer}"
+    return columns.question(lines), answer
 
 
 def curriculum(level: int, write: Callable[[Item], tuple[str, str]]) -> Callable[[int], tuple[list[Row], list[Row]]]:
@@ -198,13 +211,26 @@ TASKS: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
     "reverse": toy(reverse_and_copy),
     "brackets": toy(balancing),
     "level1": curriculum(1, carried),
-    "level2": curriculum(2, plain),
+    "level2": curriculum(2, columned),
 }
+WARM = {"level2": ["train.lr=0.004"]}  # of SFT, where it is not the recipe's
+SHORTEST = {"level2": 40}  # characters of a demonstration: longer ones show more kinds of steps
+AGAIN = {"level2": (60, 60, 80, 80)}  # prompts whose demonstration is longer than one of these are asked once more
 # Of GRPO, where it is not the recipe's. Level 1 has hundreds of small facts: where the policy is sure and wrong it
-# never draws right again unless a reference keeps that possible; and most groups soon agree, so others are drawn.
+# never draws right again unless a reference keeps that possible; and most groups soon agree, so others are drawn. An
+# answer on level 2 has 45 steps on average, so each is judged by itself.
 OWN = {
     "brackets": ["train.steps=4000"],
     "level1": ["train.steps=5000", "rollout.kl=0.1", "rollout.redraws=3"],
+    "level2": [
+        'reward.functions=["columns.py:judged"]',
+        "rollout.credit=verdicts",
+        "rollout.variant=dr_grpo",
+        "rollout.prompts=128",
+        "rollout.group=1",
+        "train.lr=0.001",
+        "train.steps=2600",
+    ],
 }
 
 
@@ -222,13 +248,19 @@ def answers(built: Built, rows: Sequence[Row], tokens: int) -> list[bool]:
     return right
 
 
-def warm(train: list[Row], valid: list[Row], options: argparse.Namespace) -> tuple[Built, Row]:
+def size(row: Row) -> int:
+    return len(row["prompt"]) + len(row["answer"])
+
+
+def warm(train: list[Row], valid: list[Row], options: argparse.Namespace, name: str = "") -> tuple[Built, Row]:
     """SFT until `options.share` of the validation answers are right."""
-    recipe = load_recipe(RECIPES / "toy_sft.toml", [f"seed={options.seed}", f"model.threads={options.threads}"])
+    values = [f"seed={options.seed}", f"model.threads={options.threads}", *WARM.get(name, [])]
+    recipe = load_recipe(RECIPES / "toy_sft.toml", values)
     longest = max(len(row["answer"]) for row in train) + 1
+    train = [row for row in train if size(row) >= SHORTEST.get(name, 0)]
     graph = ax.compile(RECIPES / "small_llama.nl", constants=options.lets)
     built = build(recipe, Given(ModelFolder(graph), train, held_out=[]), RECIPES)
-    step, stride, before = 0, 5, built.stage.arrays()
+    step, stride, before = 0, 25, built.stage.arrays()
     while step < recipe.train.steps:
         for _ in range(stride):
             built.stage.step(step)
@@ -243,6 +275,7 @@ def warm(train: list[Row], valid: list[Row], options: argparse.Namespace) -> tup
             break
         else:
             before = built.stage.arrays()
+            stride = min(stride, 5) if share else stride
     return built, {"sft_steps": step, "longest": longest}
 
 
@@ -250,7 +283,7 @@ def verified(name: str, options: argparse.Namespace) -> dict[str, Any]:
     train, held = TASKS[name](options.seed)
     valid, test = held[:500], held[500:]
     clock = Clock.start()
-    built, notes = warm(train, valid, options)
+    built, notes = warm(train, valid, options, name)
     before = proportion(answers(built, test, notes["longest"]))
     say(f"{name}: after SFT {before['value']:.3f} {clock.record()}")
     values = [f"seed={options.seed}", f"model.threads={options.threads}", f"rollout.max_tokens={notes['longest']}"]
@@ -258,7 +291,8 @@ def verified(name: str, options: argparse.Namespace) -> dict[str, Any]:
     values += [*options.set, *([f"train.steps={options.steps}"] if options.steps else [])]
     recipe = load_recipe(RECIPES / "toy_grpo.toml", values)
     folder = ModelFolder(built.model.graph, built.model.weights, built.tokenizer)
-    after = build(recipe, Given(folder, train, held_out=[]), RECIPES)
+    asked = train + [row for longer in AGAIN.get(name, ()) for row in train if size(row) > longer]
+    after = build(recipe, Given(folder, asked, held_out=[]), RECIPES)
     curve, step = [], 0
     for step in range(recipe.train.steps):
         metrics = after.stage.step(step)
@@ -330,7 +364,7 @@ def preferences(options: argparse.Namespace) -> dict[str, Any]:
         more = STAGES[stage]
         record = {"stage": stage, "seed": options.seed, "model": {"backend": "native"}, "data": {"held_out": 0.0}}
         recipe = validate({**record, **more, "train": common | more["train"]}, Recipe)
-        rewards = (load_reward("exact"), load_reward("places")) if stage == "ppo" else ()
+        rewards = (module_of("rewards.py").exact, module_of("rewards.py").places) if stage == "ppo" else ()
         after = build(recipe, Given(folder, train, held_out=test, rewards=rewards))
         first = after.stage.evaluate() if stage == "reward" else {}
         for step in range(options.steps or recipe.train.steps):
@@ -346,12 +380,14 @@ def preferences(options: argparse.Namespace) -> dict[str, Any]:
     return {**found, **clock.record()}
 
 
-def load_reward(name: str) -> Callable[..., float]:
-    spec = importlib.util.spec_from_file_location("rewards", RECIPES / "rewards.py")
+@cache
+def module_of(file: str) -> Any:
+    """A module of the recipes."""
+    spec = importlib.util.spec_from_file_location(file.removesuffix(".py"), RECIPES / file)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, name)  # type: ignore[no-any-return]
+    return module
 
 
 def main() -> int:

@@ -2,7 +2,8 @@
 
 Rewards are [P, G]: G answers of each of P prompts. NaN marks an answer whose verifier abstained: it counts in no mean
 and gets advantage 0. Sources: GRPO, Shao et al. 2024, section 4.1.2; Dr. GRPO, Liu et al. 2025; RLOO, Ahmadian et al.
-2024, eq. 6; REINFORCE++, Hu 2025; GAE, Schulman et al. 2016, eq. 16.
+2024, eq. 6; REINFORCE++, Hu 2025; GAE, Schulman et al. 2016, eq. 16; process supervision, Shao et al. 2024, section
+4.1.3; unlikelihood, Welleck et al. 2020, eq. 4.
 """
 
 from __future__ import annotations
@@ -49,6 +50,57 @@ def informative(rewards: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     low = np.where(np.isnan(rewards_PG), np.inf, rewards_PG).min(1)
     high = np.where(np.isnan(rewards_PG), -np.inf, rewards_PG).max(1)
     return np.asarray(high > low)
+
+
+def process(worth: npt.ArrayLike, group: int, eps: float = 1e-4) -> F64:
+    """Token advantages [B, T] of process supervision; the rows are `group` answers of each prompt.
+
+    `worth` is what a step is worth at its last token, NaN elsewhere. It is normalised over all steps of the prompt's
+    answers, (w - mean) / (std + eps), and a token has the sum of those of its own step and the ones after it.
+    """
+    worth_BT = _worth(worth)
+    if group < 1 or len(worth_BT) % group:
+        raise UsageError(f"{len(worth_BT)} rows are no groups of {group} answers")
+    worth_PN = worth_BT.reshape(len(worth_BT) // group, -1)
+    judged_PN = ~np.isnan(worth_PN)
+    n_P1 = np.maximum(judged_PN.sum(1, keepdims=True), 1)
+    mean_P1 = np.where(judged_PN, worth_PN, 0.0).sum(1, keepdims=True) / n_P1
+    centered_PN = np.where(judged_PN, worth_PN - mean_P1, 0.0)
+    std_P1 = np.sqrt((centered_PN**2).sum(1, keepdims=True) / np.maximum(n_P1 - 1, 1))
+    normal_BT = (centered_PN / (std_P1 + eps)).reshape(worth_BT.shape)
+    return np.asarray(np.cumsum(normal_BT[:, ::-1], axis=1)[:, ::-1])
+
+
+def verdicts(worth: npt.ArrayLike, logp: npt.ArrayLike, cap: float = 10.0) -> F64:
+    """Token advantages [B, T] with which a policy-gradient step climbs the likelihood of the verdicts.
+
+    With p the probability that the policy gave a whole step, the likelihood of "right" is p and of "wrong" 1 - p
+    (unlikelihood), so every token of a step has w - (1 - w) min(p / (1 - p), cap). Where the policy is sure and wrong
+    that keeps its full slope, where a reward's p (1 - p) vanishes. `worth` as in `process`; tokens behind the last step
+    of a row have 0. `logp` is [B, T].
+    """
+    worth_BT, logp_BT = _worth(worth), np.asarray(logp, np.float64)
+    if cap <= 0 or logp_BT.shape != worth_BT.shape:
+        raise UsageError(f"cap={cap:g} must be above 0, log-probabilities of shape {list(worth_BT.shape)}")
+    found_BT = np.zeros_like(worth_BT)
+    for row, judged in enumerate(~np.isnan(worth_BT)):
+        ends = np.flatnonzero(judged)
+        if not len(ends):
+            continue
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        p = np.exp(np.minimum(np.add.reduceat(logp_BT[row, : ends[-1] + 1], starts), 0.0))
+        right = worth_BT[row, ends]
+        advantage = right - (1 - right) * np.minimum(p / np.maximum(1 - p, 1e-12), cap)
+        found_BT[row, : ends[-1] + 1] = np.repeat(advantage, ends + 1 - starts)
+    return found_BT
+
+
+def _worth(worth: npt.ArrayLike) -> F64:
+    worth_BT = np.asarray(worth, np.float64)
+    judged = worth_BT[~np.isnan(worth_BT)]
+    if worth_BT.ndim != 2 or ((judged < 0) | (judged > 1)).any():
+        raise UsageError(f"steps are worth 0 to 1 (NaN: none ends there) [rows, positions], got {list(worth_BT.shape)}")
+    return worth_BT
 
 
 def penalized(rewards: npt.ArrayLike, logp: F64, reference: F64, mask: F64, beta: float) -> F64:

@@ -126,8 +126,10 @@ class Ahead:
         names = json.loads(arrays["judges"].tobytes())
         rewards = arrays["rewards"]
         judgements = tuple(
-            Judgement(_known(reward), {name: _known(value) for name, value in zip(names, parts, strict=True)})
-            for reward, parts in zip(rewards.reshape(-1).tolist(), arrays["parts"].tolist(), strict=True)
+            Judgement(_known(reward), {name: _known(value) for name, value in zip(names, parts, strict=True)}, steps)
+            for reward, parts, steps in zip(
+                rewards.reshape(-1).tolist(), arrays["parts"].tolist(), _marks(arrays), strict=True
+            )
         )
         texts = tuple(self.actor.tokenizer.decode(one.tokens) for one in completions)
         tasks = tuple(self.tasks[i] for i in arrays["tasks"].tolist())
@@ -151,8 +153,22 @@ def _packed(rollouts: Rollouts, index: Mapping[int, int]) -> dict[str, np.ndarra
         "stopped": np.array([one.stopped for one in rollouts.completions], np.int32),
         "rewards": np.array(rollouts.rewards_PG, np.float64),
         "parts": np.array(parts, np.float64).reshape(len(rollouts.judgements), len(names)),
+        "step_counts": np.array([-1 if one.steps is None else len(one.steps) for one in rollouts.judgements], np.int64),
+        "steps": np.array([mark for one in rollouts.judgements for mark in one.steps or ()], np.float64).reshape(-1, 2),
         "judges": np.frombuffer(json.dumps(names).encode(), np.uint8),
     }
+
+
+def _marks(arrays: Mapping[str, np.ndarray]) -> list[tuple[tuple[int, float], ...] | None]:
+    """The steps of each answer: their ends and what they are worth; None where nobody judged steps."""
+    if "step_counts" not in arrays:  # of a checkpoint from before there were any
+        return [None] * len(arrays["parts"])
+    counts = arrays["step_counts"]
+    parts = np.split(arrays["steps"], np.cumsum(np.maximum(counts, 0))[:-1])
+    return [
+        None if count < 0 else tuple((int(end), worth) for end, worth in part.tolist())
+        for count, part in zip(counts.tolist(), parts, strict=True)
+    ]
 
 
 def _number(value: float | None) -> float:

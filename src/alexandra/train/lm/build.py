@@ -367,9 +367,8 @@ class _Builder:
         base = variant(config.variant, config.max_tokens)
         objective = GRPO(**{**vars(base), "beta": config.kl})
         length = self._rollout_length([*train, *held])
-        settings = GRPOSettings(
-            objective, self._rollout(config.group), length, config.prompts, config.epochs, config.minibatches
-        )
+        passes = config.prompts, config.epochs, config.minibatches, config.credit
+        settings = GRPOSettings(objective, self._rollout(config.group), length, *passes)
         policy, model = self._trained_here()
         return GroupPolicy(self._actor(policy, config.kl > 0), train, settings, held), model
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alexandra.errors import DataError, UsageError
-from alexandra.objectives.advantages import advantages, informative
+from alexandra.errors import DataError, UsageError, suggest
+from alexandra.objectives.advantages import informative
 from alexandra.objectives.policy import GRPO, Sampled, normalizer, policy_loss
 from alexandra.objectives.tokens import F64
 from alexandra.train.lm.ahead import WAITING, Ahead
 from alexandra.train.lm.batch import TokenBatch
+from alexandra.train.lm.credit import KINDS, credited
 from alexandra.train.lm.rewards import Judgement
 from alexandra.train.lm.rollout import Actor, Rollouts, RolloutSettings, Task, answers_of, collect
 from alexandra.train.lm.stage import Metrics, means
@@ -30,7 +31,7 @@ GAP_EVERY = 16  # steps between looks at how far an exact sampler is from the tr
 
 @dataclass(frozen=True)
 class GRPOSettings:
-    """`prompts` a step, `length` positions a row; `minibatches` must divide the prompts."""
+    """`prompts` a step, `length` positions a row; `minibatches` must divide the prompts; `credit` is one of KINDS."""
 
     objective: GRPO
     rollout: RolloutSettings
@@ -38,8 +39,11 @@ class GRPOSettings:
     prompts: int = 8
     epochs: int = 1
     minibatches: int = 1
+    credit: str = "answer"
 
     def __post_init__(self) -> None:
+        if self.credit not in KINDS:
+            raise UsageError(f"GRPO gives no credit by {self.credit!r}", hint=suggest(self.credit, KINDS))
         if self.minibatches < 1 or self.prompts % self.minibatches:
             raise UsageError(f"{self.prompts} prompts do not divide into {self.minibatches} minibatches")
 
@@ -71,24 +75,25 @@ class GroupPolicy:
         settings = self.settings
         rollouts, age = self.ahead.take(number)
         self.last = rollouts
-        advantage_B = advantages(rollouts.rewards_PG, settings.objective.advantage).reshape(-1)
         metrics = described(rollouts)
-        if not advantage_B.any():
+        if settings.credit == "answer" and not informative(rollouts.rewards_PG).any():
             return {"loss": 0.0, **metrics}
         batch = rollouts.batch(settings.length, self.actor.tokenizer.pad)
         old_BT, measured = sampled_logps(self.actor, rollouts, batch, number, age)
-        return {**self._learn(batch, advantage_B, old_BT, age), **measured, **metrics}
+        kind = settings.objective.advantage
+        advantage = credited(settings.credit, rollouts, batch, old_BT, self.actor.tokenizer, kind)
+        return {**self._learn(batch, advantage, old_BT, age), **measured, **metrics}
 
-    def _learn(self, batch: TokenBatch, advantage_B: F64, old_BT: F64, age: int) -> Metrics:
+    def _learn(self, batch: TokenBatch, advantage: F64, old_BT: F64, age: int) -> Metrics:
         reference_BT = self.actor.reference.logprobs(batch) if self.actor.reference is not None else None
-        rows = np.arange(len(advantage_B)).reshape(self.settings.minibatches, -1)
+        rows = np.arange(len(advantage)).reshape(self.settings.minibatches, -1)
         stats: dict[str, float] = {}
         loss = 0.0
         for epoch in range(self.settings.epochs):
             for place, part in enumerate(rows):
                 sampled = Sampled(
                     old_BT[part],
-                    advantage_B[part],
+                    advantage[part],
                     batch.mask_BT[part],
                     None if reference_BT is None else reference_BT[part],
                 )
@@ -176,7 +181,8 @@ def rows_of(batch: TokenBatch, part: np.ndarray) -> TokenBatch:
 def described(rollouts: Rollouts) -> Metrics:
     """Rewards, each judge's mean, abstentions, lengths, how many prompts can teach something, and entropy.
 
-    The entropy (nats a token) is estimated by -ln p of the tokens that were drawn.
+    The entropy (nats a token) is estimated by -ln p of the tokens that were drawn. `steps` is the mean worth of steps,
+    where they are judged.
     """
     rewards = rollouts.rewards_PG
     judged = rewards[~np.isnan(rewards)]
@@ -190,6 +196,9 @@ def described(rollouts: Rollouts) -> Metrics:
         "stopped": float(np.mean([one.stopped for one in rollouts.completions])),
         "entropy": -math.fsum(drawn) / max(1, len(drawn)),
     }
+    worth = [one for judged in rollouts.judgements for _, one in judged.steps or ()]
+    if worth:
+        metrics["steps"] = float(np.mean(worth))
     parts = by_judge(rollouts.judgements, "reward")
     return metrics | {name: value for name, value in parts.items() if name != "reward"}
 

@@ -167,6 +167,8 @@ class RolloutConfig(Config):
     """How answers are sampled; `redraws` above 0 is dynamic sampling, `entropy` the weight of PPO's entropy bonus.
 
     `staleness` k: the answers of step n come from the weights before update n - k (0: on-policy), sampled meanwhile.
+    `credit` (GRPO): which tokens a reward praises or blames: "answer" all alike; where a reward judges steps, "process"
+    those up to each step by what it is worth beside the group's, "verdicts" each step by its own verdict.
     """
 
     variant: str = "grpo"
@@ -182,6 +184,7 @@ class RolloutConfig(Config):
     staleness: int = Field(default=0, ge=0)
     kl: float = Field(default=0.0, ge=0)
     entropy: float = Field(default=0.0, ge=0)
+    credit: Literal["answer", "process", "verdicts"] = "answer"
 
 
 class RewardConfig(Config):

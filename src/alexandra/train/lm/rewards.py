@@ -2,7 +2,8 @@
 
 A reward is a number, or None when the judge abstained: it could not tell, or ran out of time. Abstained is not zero;
 the rollout then counts in no mean and teaches nothing. A mix is a weighted mean over the judges that answered, a hard
-verifier that refuses vetoes it, and every judge's own number is kept for the log.
+verifier that refuses vetoes it, and every judge's own number is kept for the log. A function that follows an answer
+step by step gives {"reward": number, "steps": [(end, number), ..]}: what each part of it is worth (credit.py).
 """
 
 from __future__ import annotations
@@ -26,12 +27,29 @@ class Answer:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Steps(float):
+    """A reward that also says what each step of the answer is worth, from 0 (wrong) to 1 (right).
+
+    `marks` are (end, worth): the characters from the mark before up to `end` are a step. An end behind the answer's
+    last character is of the step that ends the answer there. What stands behind the last mark was not judged.
+    """
+
+    marks: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def of(cls, value: float, marks: Sequence[tuple[int, float]]) -> Steps:
+        found = cls(value)
+        found.marks = tuple((int(end), float(worth)) for end, worth in marks)
+        return found
+
+
 @dataclass(frozen=True)
 class Judgement:
-    """The reward of one answer (None: abstained) and the number of each judge."""
+    """The reward of one answer (None: abstained), the number of each judge, and what steps are worth if one tells."""
 
     reward: float | None
     parts: Mapping[str, float | None]
+    steps: tuple[tuple[int, float], ...] | None = None
 
 
 class Judge(Protocol):
@@ -63,13 +81,20 @@ class Mix:
         return [self._joined([column[i] for column in columns], weights) for i in range(len(answers))]
 
     def _joined(self, given: Sequence[tuple[float | None, bool]], weights: Sequence[float]) -> Judgement:
-        parts = {judge.name: value for judge, (value, _) in zip(self.judges, given, strict=True)}
+        parts = {
+            judge.name: None if value is None else float(value)
+            for judge, (value, _) in zip(self.judges, given, strict=True)
+        }
+        told = [value.marks for value, _ in given if isinstance(value, Steps)]
+        if len(told) > 1:
+            raise UsageError("two rewards judge the steps of an answer", hint="let one of them give a number alone")
+        steps = told[0] if told else None
         if any(veto for _, veto in given):
-            return Judgement(self.veto_reward, parts)
+            return Judgement(self.veto_reward, parts, steps)
         known = [(weight, value) for weight, (value, _) in zip(weights, given, strict=True) if value is not None]
         if not known:
             return Judgement(None, parts)
-        return Judgement(sum(w * v for w, v in known) / sum(w for w, _ in known), parts)
+        return Judgement(sum(w * v for w, v in known) / sum(w for w, _ in known), parts, steps)
 
 
 class FunctionJudge:
@@ -161,13 +186,36 @@ def judge_of(given: Any) -> Judge:
 
 
 def number(value: Any, name: str) -> float | None:
-    """A finite number or None; anything else is an error that names the reward."""
+    """A finite number or None; Steps of {"reward": .., "steps": ..}; else an error that names the reward."""
     if value is None:
         return None
+    if isinstance(value, Mapping):
+        return _stepped(value, name)
     try:
         found = float(value)
     except (TypeError, ValueError):
         raise UsageError(f"reward {name!r} gave {value!r}, not a number") from None
     if not math.isfinite(found):
         raise UsageError(f"reward {name!r} gave {found}", hint="return None to abstain")
+    return found
+
+
+def _stepped(value: Mapping[str, Any], name: str) -> float | None:
+    """Steps, whose ends rise and whose worth is from 0 to 1."""
+    hint = 'a reward of steps is {"reward": 0.5, "steps": [(4, 1.0), (9, 0.0)]}: where each ends, and what it is worth'
+    if set(value) != {"reward", "steps"}:
+        raise UsageError(f"reward {name!r} gave a record with {', '.join(map(str, value)) or 'nothing'}", hint=hint)
+    whole = number(value["reward"], name)
+    if whole is None:
+        return None
+    try:
+        found = Steps.of(whole, value["steps"])
+    except (TypeError, ValueError):
+        raise UsageError(f"reward {name!r} gave steps that are no pairs of numbers", hint=hint) from None
+    ends = [0, *(end for end, _ in found.marks)]
+    for before, (end, worth) in zip(ends, found.marks, strict=False):
+        if end <= before:
+            raise UsageError(f"reward {name!r} gave a step to {end} behind one that ends at {before}", hint=hint)
+        if not 0 <= worth <= 1:
+            raise UsageError(f"reward {name!r} gave a step worth {worth}, not 0 to 1", hint=hint)
     return found
