@@ -229,7 +229,7 @@ OWN = {
         "rollout.prompts=128",
         "rollout.group=1",
         "train.lr=0.001",
-        "train.steps=2600",
+        "train.steps=2100",
     ],
 }
 

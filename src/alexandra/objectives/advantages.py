@@ -71,7 +71,7 @@ def process(worth: npt.ArrayLike, group: int, eps: float = 1e-4) -> F64:
     return np.asarray(np.cumsum(normal_BT[:, ::-1], axis=1)[:, ::-1])
 
 
-def verdicts(worth: npt.ArrayLike, logp: npt.ArrayLike, cap: float = 10.0) -> F64:
+def verdicts(worth: npt.ArrayLike, logp: npt.ArrayLike, cap: float = 1000.0) -> F64:
     """Token advantages [B, T] with which a policy-gradient step climbs the likelihood of the verdicts.
 
     With p the probability that the policy gave a whole step, the likelihood of "right" is p and of "wrong" 1 - p
