@@ -4,7 +4,7 @@ A question is a list of operations on whole numbers 0 to 20 and on results befor
 p: 14 - 12, whose result is "!"; q: 7 * "!". Digits are 0 to 9, then A for 10 to e for 40; numbers begin with the units.
 The answer goes operation by operation. For each place it writes both digits, the digit of the result and the carry
 (a product's further places: digit and carry of the product alone first); then the result behind its mark:
-"p-EC20!+2q*7242@+41": 14 - 12 is 2, carry 0; "!" is +2; 7 * 2 is 4, carry 1; "@" is +14. A fraction is two numbers,
+"p-EC20!+2q*7241@+41": 14 - 12 is 2, carry 0; "!" is +2; 7 * 2 is 4, carry 1; "@" is +14. A fraction is two numbers,
 "+D&E" is 13/14; fractions are not reduced.
 
 One coroutine knows the rules: it says which character is right next and is told what was written instead. Feeding it
@@ -12,6 +12,7 @@ its own characters gives the demonstration (`solve`), feeding it an answer judge
 itself has written before (`judged`): after a mistake the next column can be right again.
 """
 
+import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -200,26 +201,20 @@ def solve(lines: Sequence[Line]) -> str:
 
 def value(text: str) -> Fraction | None:
     """The number that an answer ends with; None where it ends with none."""
-    at = max(text.rfind(mark) for mark in RESULTS)
-    above, *below = text[at + 1 :].translate({ord(mark): "/" for mark in BELOW}).split("/")
-    parts = [above[1:], *(part for part in below)]
-    if at < 0 or above[:1] not in ("+", "-") or len(parts) > 2:
+    tail = text[max(text.rfind(mark) for mark in RESULTS) + 1 :]
+    found = re.fullmatch(r"([+-])([0-9A-Za-e]+)(?:(?:\*.*)?[&%^~]([0-9A-Za-e]+))?", tail)
+    if found is None:
         return None
-    # a product below the line stands between: its last digits are those behind the mark
-    above_the_line = parts[0].split("*")[0]
-    if not all(part and all(digit in DIGITS for digit in part) for part in (above_the_line, *parts[1:])):
-        return None
-    whole = [sum(VALUES[digit] * 10**i for i, digit in enumerate(part)) for part in (above_the_line, *parts[1:])]
-    if len(whole) == 2 and not whole[1]:
-        return None
-    return Fraction(-whole[0] if above[0] == "-" else whole[0], whole[1] if len(whole) == 2 else 1)
+    sign, above, below = found.groups()
+    whole, part = (sum(VALUES[digit] * 10**i for i, digit in enumerate(places)) for places in (above, below or "1"))
+    return Fraction(-whole if sign == "-" else whole, part) if part else None
 
 
 def judged(completion: str, prompt: str, answer: str) -> dict[str, object]:
     """1 for the row's answer, and each character by what stands before it, as far as it can be followed."""
     going = derivation(lines_of(prompt))
     wanted: str | None = next(going)
-    marks = []
+    marks: list[tuple[int, float]] = []
     for end, character in enumerate(completion, 1):
         marks.append((end, float(character == wanted)))
         if wanted is None:  # the derivation was complete
