@@ -58,13 +58,13 @@ def test_memory_is_the_cost_models_and_falls_with_the_micro_batch() -> None:
 
 
 @pytest.mark.skipif(BACKEND != "native", reason="the engine plans its memory")
-@pytest.mark.parametrize("train", [{"batch": 16}, {"batch": 16, "micro": 2}, {"optimizer": "sgd"}], ids=str)
+@pytest.mark.parametrize("train", [{"batch": 40}, {"batch": 40, "micro": 2}, {"optimizer": "sgd"}], ids=str)
 def test_memory_of_the_engine_is_what_a_step_takes(train: dict[str, Any]) -> None:
     one = built("sft", train=train)
     plan = launch_plan(one)
     one.stage.step(0)
     assert plan.memory_bytes == {**one.model.memory, "total": sum(one.model.memory.values())}
-    assert plan.micro == train.get("micro", plan.rows)
+    assert plan.micro == train.get("micro", 32)
 
 
 def test_a_run_tells_its_plan_before_the_first_step() -> None:

@@ -120,7 +120,7 @@ def test_threads_change_no_bit() -> None:
 
 
 @needs_engine
-@pytest.mark.parametrize("first", [1, 4, 7])
+@pytest.mark.parametrize("first", [1, 2, 4, 6, 7])
 def test_a_restored_run_goes_on_to_the_same_bits(first: int) -> None:
     whole, again = run_of(RaggedRun), run_of(RaggedRun)
     for number in range(first):

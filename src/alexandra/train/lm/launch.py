@@ -74,7 +74,7 @@ def launch_plan(built: Built) -> LaunchPlan:
     rows = _rows(recipe)
     update_rows = rows // recipe.rollout.minibatches if recipe.stage in SAMPLED else rows
     program = built.updates["grad_norm"].program(update_rows)
-    micro = program.batch_size
+    micro = min(program.batch_size, update_rows)
     if isinstance(model, Foreign):
         parameters = sum(p.numel() for p in model.inside.module.parameters())
         trained, words = model.num_parameters, model.words
@@ -90,7 +90,7 @@ def launch_plan(built: Built) -> LaunchPlan:
         update += "s" if recipe.model.threads > 1 else ""
         if built.adapted is not None:
             update += f", LoRA adapters of rank {built.adapted.rank} beside {len(built.adapted.pairs)} layers"
-        memory = _memory(model, program, update_rows, length, recipe)
+        memory = _memory(model, program, max(update_rows, program.batch_size), length, recipe)
     update += "" if recipe.train.precision == "float32" else f", {recipe.train.precision}"
     update += ", activations computed again" if recipe.train.activation_checkpointing else ""
     if recipe.stage in SAMPLED:

@@ -54,10 +54,9 @@ class RaggedRun(FedRun):
         super().__init__(model, WeightedCrossEntropy(normalizer=1.0), optimization)
 
     def program(self, rows: int) -> Program:
-        """What the engine is asked for on a batch of `rows`: at most ROWS of them at once."""
-        program = super().program(rows)
-        size = min(ROWS, program.batch_size)
-        return replace(program, batch_size=size, accumulate=-(-rows // size))
+        """What the engine is asked for on a batch of `rows`: in every step ROWS at once, or as many as `micro_rows`."""
+        size = min(ROWS, self.optimization.micro_rows or ROWS)
+        return replace(super().program(rows), batch_size=size, accumulate=-(-rows // size))
 
     def update(self, inputs: Arrays, targets: Any) -> float:
         """One optimiser step on these rows; the loss before it."""
