@@ -62,7 +62,7 @@ Trainer::Trainer(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
 void Trainer::take_rows(int64_t rows) {
     rows_ = rows;
     steps_per_epoch_ = (rows_ + program_.update_rows() - 1) / program_.update_rows();
-    index_.resize(size_t(rows_));
+    index_.resize(size_t(std::max<int64_t>(rows_, program_.varies ? program_.batch_size : 0)));
     epoch_ = -1;
 }
 
