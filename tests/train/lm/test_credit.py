@@ -1,8 +1,10 @@
 """Credit by steps: marks in a text become numbers at tokens; a step on them climbs the likelihood of the verdicts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,6 +173,12 @@ def test_without_a_judge_of_steps_the_credit_is_refused() -> None:
         worth_of(given, given.batch(6, 0), Words())  # type: ignore[arg-type]
 
 
+def test_where_all_abstain_no_step_is_worth_anything() -> None:
+    given = rollouts([1, 0], None, Words())
+    abstained = replace(given, judgements=(Judgement(None, {}),), rewards_PG=np.array([[NAN]]))
+    assert np.isnan(worth_of(abstained, abstained.batch(6, 0), Words())).all()  # type: ignore[arg-type]
+
+
 # --- rewards that tell of steps -------------------------------------------------------------------------------------
 
 
@@ -242,7 +250,7 @@ def capitals(completion: str, prompt: str) -> dict[str, object]:
     return {"reward": float(completion == wanted), "steps": marks}
 
 
-def stage(credit: str, steps: int = 120, **rollout: object) -> Built:
+def stage(credit: str, steps: int = 120, rewards: tuple[Any, ...] = (capitals,), **rollout: object) -> Built:
     settings = {
         "stage": "grpo",
         "model": {"backend": BACKEND},
@@ -251,7 +259,7 @@ def stage(credit: str, steps: int = 120, **rollout: object) -> Built:
         "rollout": {"prompts": 16, "group": 2, "max_tokens": 5, "credit": credit, **rollout},
     }
     rows = [{"prompt": a + b + c} for a in LETTERS for b in LETTERS for c in LETTERS]
-    given = Given(ModelFolder(compile_network(NETWORK), tokenizer=TOKENIZER), rows, rewards=(capitals,))
+    given = Given(ModelFolder(compile_network(NETWORK), tokenizer=TOKENIZER), rows, rewards=rewards)
     return build(validate(settings, Recipe, "a test"), given)
 
 
@@ -264,6 +272,36 @@ def test_verdicts_teach_what_answers_as_a_whole_do_not() -> None:
         first[credit] = found[-1]["reward"]
         assert 0 <= found[0]["steps"] < 0.4
     assert first["verdicts"] > 0.7 and first["answer"] < 0.2
+
+
+def alike(completion: str) -> dict[str, object]:
+    """Finds every letter right."""
+    return {"reward": 1.0, "steps": [(i + 1, 1.0) for i in range(len(completion))]}
+
+
+@pytest.mark.parametrize(
+    ("credit", "then", "share"),
+    [("verdicts", None, 1.0), ("process", None, 1.0), ("answer", None, 1.0), ("process", alike, 0.0)],
+)
+def test_a_step_of_which_nothing_can_be_learnt_changes_nothing(
+    credit: str, then: Callable[[str], dict[str, object]] | None, share: float
+) -> None:
+    """Not even by the moments of the steps before."""
+    asked: list[str] = []
+
+    def judge(completion: str) -> dict[str, object] | None:
+        asked.append(completion)
+        first = len(asked) <= 2 * 32
+        return capitals(completion, "abc") if first else then and then(completion)
+
+    one = stage(credit, 5, rewards=(judge,))
+    for number in range(2):
+        one.stage.step(number)
+    before = {name: np.array(array) for name, array in one.stage.arrays().items()}
+    metrics = one.stage.step(2)
+    assert metrics["abstained"] == share and metrics["loss"] == 0
+    for name, array in one.stage.arrays().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
 
 
 @pytest.mark.parametrize("credit", ["verdicts", "process"])

@@ -33,7 +33,8 @@ def credited(kind: str, rollouts: Rollouts, batch: TokenBatch, old_BT: F64, toke
 
 def worth_of(rollouts: Rollouts, batch: TokenBatch, tokenizer: Tokenizer) -> F64:
     """What each step is worth, where its last token is the target, [B, T]; NaN elsewhere."""
-    if all(one.steps is None for one in rollouts.judgements if one.reward is not None):
+    told = [one for one in rollouts.judgements if one.reward is not None]
+    if told and all(one.steps is None for one in told):
         raise UsageError(
             "no reward says what the steps of an answer are worth",
             hint='let one give {"reward": 0.5, "steps": [(4, 1.0), (9, 0.0)]}, or leave rollout.credit at "answer"',

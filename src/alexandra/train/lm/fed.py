@@ -49,8 +49,12 @@ class FedRun:
         """One optimiser step on these rows; the loss before it."""
         run = self._fed(inputs, targets)
         loss = float(self.model.run(run, 1)[0])
-        self._norms, self._told = self._norms + float(getattr(run, "grad_norm", nan)), self._told + 1
+        self._tell(run)
         return loss
+
+    def _tell(self, run: Any) -> None:
+        """Keep the norm of the update that `run` just took for `take_norm`."""
+        self._norms, self._told = self._norms + float(getattr(run, "grad_norm", nan)), self._told + 1
 
     def take_norm(self) -> float:
         """The mean norm of the updates' gradients before clipping since this was last asked.

@@ -71,17 +71,21 @@ class GroupPolicy:
         self.last: Rollouts | None = None
 
     def step(self, number: int) -> Metrics:
-        """Sample, judge, learn. A step whose groups all agree changes nothing and says so (informative = 0)."""
+        """Sample, judge, learn. A step of which nothing can be learnt (all groups agree, all judges abstained) changes
+        nothing; `informative` says how many groups differed."""
         settings = self.settings
         rollouts, age = self.ahead.take(number)
         self.last = rollouts
         metrics = described(rollouts)
-        if settings.credit == "answer" and not informative(rollouts.rewards_PG).any():
+        teaching = ~np.isnan(rollouts.rewards_PG) if settings.credit != "answer" else informative(rollouts.rewards_PG)
+        if not teaching.any():
             return {"loss": 0.0, **metrics}
         batch = rollouts.batch(settings.length, self.actor.tokenizer.pad)
         old_BT, measured = sampled_logps(self.actor, rollouts, batch, number, age)
         kind = settings.objective.advantage
         advantage = credited(settings.credit, rollouts, batch, old_BT, self.actor.tokenizer, kind)
+        if not advantage.any():
+            return {"loss": 0.0, **measured, **metrics}
         return {**self._learn(batch, advantage, old_BT, age), **measured, **metrics}
 
     def _learn(self, batch: TokenBatch, advantage: F64, old_BT: F64, age: int) -> Metrics:

@@ -60,17 +60,17 @@ class RaggedRun(FedRun):
 
     def update(self, inputs: Arrays, targets: Any) -> float:
         """One optimiser step on these rows; the loss before it."""
-        from alexandra.backends.native_parts import NativeParts  # the engine is there: it runs the model
-
         groups = grouped(inputs, targets)
         run: Any = self._runs.get(())
         if run is None:
+            from alexandra.backends.native_parts import NativeParts  # the engine is there: it runs the model
+
             run = NativeParts(self.model, self.program(len(targets["weights"])), groups)  # type: ignore[arg-type]
             if self._restored:
                 run.restore(self._restored)
             self._runs, self._restored = {(): run}, {}
         loss = float(run.advance(groups))
-        self._norms, self._told = self._norms + run.grad_norm, self._told + 1
+        self._tell(run)
         return loss
 
 
@@ -80,8 +80,11 @@ def grouped(inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray])
     Every position keeps its weight; equal rows are one, and weights behind which nothing counts are left away.
     """
     weights_BT = np.asarray(targets["weights"], np.float32)
-    arrays = [*inputs.values(), targets["classes"]]
-    rows, lengths, owners = _distinct(arrays, weights_BT)
+    classes_BT = np.asarray(targets["classes"])
+    rows, kind, lengths = _distinct([*inputs.values(), classes_BT], weights_BT)
+    summed_KT = np.zeros((len(lengths), weights_BT.shape[1]), np.float32)
+    np.add.at(summed_KT, kind, weights_BT[rows])
+    firsts = rows[np.unique(kind, return_index=True)[1]]
     order = np.argsort(lengths, kind="stable")
     found: dict[int, list[int]] = {}
     for first in range(0, len(order), BLOCK):
@@ -90,12 +93,10 @@ def grouped(inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray])
         found.setdefault(width, []).extend(block)
     groups: list[tuple[Arrays, Arrays]] = []
     for width, own in found.items():
-        index = [rows[i] for i in own]
-        summed = np.zeros((len(own), width), np.float32)
-        np.add.at(summed, _places(own, owners), weights_BT[np.concatenate([owners[i] for i in own]), :width])
-        some: Arrays = {name: np.ascontiguousarray(array[index, :width]) for name, array in inputs.items()}
-        classes = np.ascontiguousarray(np.asarray(targets["classes"])[index, :width])
-        groups.append((some, {"classes": classes, "weights": summed}))
+        cut = (firsts[own], slice(width))
+        some: Arrays = {name: np.ascontiguousarray(array[cut]) for name, array in inputs.items()}
+        weights = np.ascontiguousarray(summed_KT[own, :width])
+        groups.append((some, {"classes": np.ascontiguousarray(classes_BT[cut]), "weights": weights}))
     return groups
 
 
@@ -105,25 +106,17 @@ def _rounded(length: int) -> int:
     return step * math.ceil(length / step)
 
 
-def _distinct(arrays: list[np.ndarray], weights_BT: np.ndarray) -> tuple[list[int], np.ndarray, list[list[int]]]:
-    """The first of each kind of row that has weight, how long it is, and all that are of its kind."""
+def _distinct(arrays: list[np.ndarray], weights_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows that have weight, which kind each is of (numbered as they first come), and how long each kind is."""
     counted = weights_BT != 0
     lengths = np.where(counted.any(1), weights_BT.shape[1] - np.argmax(counted[:, ::-1], axis=1), 0)
-    live = np.flatnonzero(lengths) if lengths.any() else np.zeros(1, np.int64)
+    rows = np.flatnonzero(lengths) if lengths.any() else np.zeros(1, np.int64)
     kinds: dict[tuple[bytes, ...], int] = {}
-    rows: list[int] = []
-    owners: list[list[int]] = []
-    for row in live.tolist():
+    found, sizes = [], []
+    for row in rows.tolist():
         length = max(1, int(lengths[row]))
         key = tuple(np.ascontiguousarray(array[row, :length]).tobytes() for array in arrays)
         if key not in kinds:
-            kinds[key] = len(rows)
-            rows.append(row)
-            owners.append([])
-        owners[kinds[key]].append(row)
-    return rows, np.maximum(lengths[rows], 1), owners
-
-
-def _places(own: list[int], owners: list[list[int]]) -> np.ndarray:
-    """The row of the group that each of the batch's rows is added to."""
-    return np.repeat(np.arange(len(own)), [len(owners[i]) for i in own])
+            sizes.append(length)
+        found.append(kinds.setdefault(key, len(kinds)))
+    return rows, np.array(found), np.array(sizes)
