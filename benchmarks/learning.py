@@ -15,7 +15,6 @@ seconds are counted beside wall time, because a machine may be shared.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
@@ -41,6 +40,7 @@ from alexandra.train.lm.recipe import Recipe
 from alexandra.train.lm.run import load_recipe
 from alexandra.train.lm.run import run as run_recipe
 from alexandra.train.lm.sampling import Sampling, complete
+from alexandra.verifiers.loading import import_function
 
 RECIPES = Path(__file__).resolve().parents[1] / "examples/recipes"
 Row = dict[str, Any]
@@ -178,15 +178,8 @@ def carried(item: Item) -> tuple[str, str]:
 
 def columned(item: Item) -> tuple[str, str]:
     """A level 2 item as a list of operations and its derivation in columns, which ends with the item's number."""
-    columns, lines = module_of("columns.py"), list[Any]()
-
-    def operand(part: Any) -> int | str:
-        if not hasattr(part, "args"):
-            return int(part.value)
-        lines.append((part.op, *map(operand, part.args)))
-        return str(columns.RESULTS[len(lines) - 1])
-
-    operand(item.expr)
+    columns = module_of("columns.py:judged")
+    lines = columns.operations(item.expr)
     answer = columns.solve(lines)
     assert columns.value(answer) == item.expected, f"{item.expr} is {item.expected}, not {answer}"
     return columns.question(lines), answer
@@ -364,7 +357,8 @@ def preferences(options: argparse.Namespace) -> dict[str, Any]:
         more = STAGES[stage]
         record = {"stage": stage, "seed": options.seed, "model": {"backend": "native"}, "data": {"held_out": 0.0}}
         recipe = validate({**record, **more, "train": common | more["train"]}, Recipe)
-        rewards = (module_of("rewards.py").exact, module_of("rewards.py").places) if stage == "ppo" else ()
+        letters = module_of("rewards.py:exact")
+        rewards = (letters.exact, letters.places) if stage == "ppo" else ()
         after = build(recipe, Given(folder, train, held_out=test, rewards=rewards))
         first = after.stage.evaluate() if stage == "reward" else {}
         for step in range(options.steps or recipe.train.steps):
@@ -381,13 +375,9 @@ def preferences(options: argparse.Namespace) -> dict[str, Any]:
 
 
 @cache
-def module_of(file: str) -> Any:
-    """A module of the recipes."""
-    spec = importlib.util.spec_from_file_location(file.removesuffix(".py"), RECIPES / file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def module_of(function: str) -> Any:
+    """The module of a recipe's function, "rewards.py:exact"."""
+    return sys.modules[import_function(function, RECIPES).__module__]
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcde"
 CARRIES = {"x": -1, "y": -2, "z": -3}
@@ -39,10 +40,10 @@ class Signed:
         return self if any(self.places) else Signed(1, self.places)
 
 
-Said = Generator[str, str, None]
+Said = Generator[str, str, None]  # gives the character that is right next, is sent the one that was written
 
 
-def must(character: str) -> Generator[str, str, None]:
+def must(character: str) -> Said:
     """A character without which nobody knows what follows."""
     if (yield character) != character:
         raise Lost
@@ -169,6 +170,21 @@ def derivation(lines: Sequence[Line]) -> Said:
     found: dict[int | str, Ratio] = {i: (Signed(1, [i]), None) for i in range(21)}
     for place, (op, a, b) in enumerate(lines):
         found[RESULTS[place]] = yield from operation(place, op, found[a], found[b])
+
+
+def operations(expression: Any) -> list[Line]:
+    """The operations of an expression of the curriculum, the inner ones first."""
+    lines: list[Line] = []
+
+    def operand(part: Any) -> int | str:
+        if not hasattr(part, "args"):
+            return int(part.value)
+        first, second = map(operand, part.args)
+        lines.append((part.op, first, second))
+        return RESULTS[len(lines) - 1]
+
+    operand(expression)
+    return lines
 
 
 def question(lines: Sequence[Line]) -> str:

@@ -1,7 +1,6 @@
 """The recipe of arithmetic in columns: what it writes is what the curriculum proves, and each character is judged by
 what stands before it."""
 
-import importlib.util
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -11,35 +10,19 @@ import pytest
 
 import alexandra as ax
 from alexandra.rng import derive
+from alexandra.verifiers.loading import import_function
 
-PLACE = Path(__file__).resolve().parents[3] / "examples/recipes/columns.py"
+RECIPES = Path(__file__).resolve().parents[3] / "examples/recipes"
 
 
 @pytest.fixture(scope="module")
 def columns() -> Any:
-    spec = importlib.util.spec_from_file_location("columns_recipe", PLACE)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def lines_of(expr: Any, marks: str) -> list[tuple[str, Any, Any]]:
-    lines: list[tuple[str, Any, Any]] = []
-
-    def operand(part: Any) -> Any:
-        if not hasattr(part, "args"):
-            return int(part.value)
-        lines.append((part.op, *map(operand, part.args)))
-        return marks[len(lines) - 1]
-
-    operand(expr)
-    return lines
+    return sys.modules[import_function("columns.py:judged", RECIPES).__module__]
 
 
 def test_derivations_end_with_the_number_that_the_curriculum_proves(columns: Any) -> None:
     for item in ax.curriculum.level(2, count=3000, seed=5):
-        lines = lines_of(item.expr, columns.RESULTS)
+        lines = columns.operations(item.expr)
         question, answer = columns.question(lines), columns.solve(lines)
         assert columns.lines_of(question) == lines
         assert columns.value(answer) == item.expected, str(item.expr)
@@ -82,7 +65,7 @@ def test_no_text_stops_the_judge(columns: Any) -> None:
     alphabet = columns.DIGITS + "+-*/!@#$&%^~pqrsxyztuvw="
     items = list(ax.curriculum.level(2, count=300, seed=6))
     for number, item in enumerate(items):
-        lines = lines_of(item.expr, columns.RESULTS)
+        lines = columns.operations(item.expr)
         question, answer = columns.question(lines), columns.solve(lines)
         stream = derive(1, "damage", number)
         place, letter = int(stream.at(0).below(len(answer), 1)[0]), int(stream.at(1).below(len(alphabet), 1)[0])
