@@ -128,6 +128,9 @@ void bind_program(nb::module_& m) {
         .def_rw("checkpoint", &Program::checkpoint)
         .def_rw("varies", &Program::varies)
         .def_rw("part", &Program::part)
+        .def("set_muon", [](Program& p, Ints params, double lr, double momentum, double weight_decay, int iterations) {
+            p.muon = {std::move(params), lr, momentum, weight_decay, iterations};
+        })
         .def("set_wishes", [](Program& p, Ints frozen, Ints touched, bool input_gradients) {
             p.wishes = {std::move(frozen), std::move(touched), input_gradients};
         })

@@ -57,6 +57,8 @@ Trainer::Trainer(std::shared_ptr<Engine> engine, const std::vector<NodeSpec>& no
     for (int i = 0; i < program_.num_moments() && !program_.part; ++i) moments_.emplace_back(plan_.learned_floats);
     if (program_.stops) best_ = Memory(engine_->weights.floats());
     norms_.resize(program_.part ? 0 : program_.num_norms(plan_));
+    segments_ = Muon::rest(plan_, program_.muon);
+    if (!program_.part && !program_.muon.params.empty()) muon_ = Muon(plan_, program_.muon, engine_->pool.threads());
 }
 
 void Trainer::take_rows(int64_t rows) {
@@ -86,6 +88,7 @@ void Trainer::feed(std::vector<Rows> inputs, const std::vector<LossData>& losses
 
 size_t Trainer::arena_floats() const {
     return arena_.floats() + index_.size() + norms_.size() + best_.floats() +
+           (program_.part ? 0 : Muon::floats(plan_, program_.muon, engine_->pool.threads())) +
            (validation_ ? validation_->arena_floats() : 0);
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "losses.h"
+#include "muon.h"
 #include "network.h"
 #include "passes.h"
 
@@ -24,6 +25,7 @@ enum class Decay { constant, cosine, step, linear, wsd };
 struct Program {
     Optimizer optimizer = Optimizer::adamw;
     double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, momentum = 0, l1 = 0;
+    MuonRule muon;  // its parameters are not `optimizer`'s
     Decay decay = Decay::constant;
     int64_t warmup_steps = 0, total_steps = 0, every = 1;
     double final_factor = 0, decay_factor = 1;
@@ -129,6 +131,8 @@ private:
     Layout layout_;
     Memory arena_, gradients_;
     std::vector<Memory> moments_;
+    std::vector<Segment> segments_;  // what `optimizer` steps
+    Muon muon_;
     std::vector<LossScale> scales_;
     std::vector<int32_t> index_;  // the epoch's order of rows
     std::vector<float> norms_;    // sum of squares of each row of each gradient

@@ -87,7 +87,7 @@ void Trainer::update_range(const Step& step, const Segment& segment, size_t firs
 template <typename Step>
 void Trainer::update_all(const Step& matrices, const Step& vectors) {
     engine_->pool.split([&](Part part) {
-        for (const Segment& segment : plan_.segments) {
+        for (const Segment& segment : segments_) {
             const auto [first, last] = part.of(int(segment.floats / 16));
             update_range(segment.matrix ? matrices : vectors, segment, size_t(first) * 16, size_t(last) * 16);
         }
@@ -105,6 +105,9 @@ void Trainer::update(int64_t step) {
     AdamStep vectors = matrices;
     if (program_.optimizer == Optimizer::adamw) vectors.keep = 1.0f, vectors.l1 = 0.0f;
     update_all(matrices, vectors);
+    if (!program_.muon.params.empty())
+        muon_.step(engine_->pool, engine_->kernels, {engine_->weights.data(), gradients_.data(), moments_[0].data()}, scale,
+                   program_.schedule(step));
 }
 
 }  // namespace alexandra

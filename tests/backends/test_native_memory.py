@@ -18,7 +18,7 @@ from alexandra.ir.build import Builder, Layer, mlp
 from alexandra.ir.graph import Attr, Graph
 from alexandra.ir.weights import initialise
 from alexandra.lang.nureon import compile_network
-from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Program
+from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Muon, Program
 
 LENGTH, WIDTH = 12, 8
 LAYERS: dict[str, dict[str, Attr]] = {
@@ -52,7 +52,7 @@ def drawn(draw: random.Random) -> Graph:
 def test_the_prediction_is_what_the_model_reports_byte_for_byte(seed: int) -> None:
     draw = random.Random(seed)
     graph, rows, threads, checkpoint = drawn(draw), draw.randint(1, 90), draw.choice([1, 2, 3]), draw.random() < 0.3
-    rule = draw.choice([AdamW(), SGD(lr=1e-3, momentum=0.9), SGD(lr=1e-3)])
+    rule = draw.choice([AdamW(), SGD(lr=1e-3, momentum=0.9), SGD(lr=1e-3), Muon()])
     objective = draw.choice([MSE(), CrossEntropy()])
     frozen = draw.choice([(), ("embedding_1.",)])
     program = Program(objective, rule, batch_size=draw.randint(1, 64), clip_norm=draw.choice([0.0, 1.0]), frozen=frozen)

@@ -1,5 +1,7 @@
 """Muon and the schedules against what their authors wrote, typed once more, and against torch's own Muon."""
 
+import importlib
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -10,10 +12,13 @@ from alexandra.backends.reference_optim import orthogonalised, schedule_factor
 from alexandra.errors import BackendError
 from alexandra.ir.check import hidden_matrices, make_graph
 from alexandra.ir.graph import Graph, Node
+from alexandra.ir.weights import initialise
 from alexandra.objectives.spec import SGD, AdamW, CrossEntropy, Muon, Program, Schedule
 from alexandra.rng import derive
 
+needs_engine = pytest.mark.skipif(bool(available("native")), reason="the native engine is not built")
 needs_torch = pytest.mark.skipif(bool(available("torch")), reason="PyTorch is not installed")
+ISAS = [""] if available("native") else importlib.import_module("alexandra._native").available_isas()
 RULE = Muon(lr=0.05, weight_decay=0.1, rest=AdamW(lr=0.01, weight_decay=0.0))
 
 
@@ -137,7 +142,7 @@ def test_schedules_have_the_shape_that_they_say(schedule: Schedule, wanted: list
     np.testing.assert_allclose([schedule_factor(schedule, t) for t in range(12)], wanted, atol=1e-12)
 
 
-@pytest.mark.skipif(bool(available("native")), reason="the native engine is not built")
+@needs_engine
 @pytest.mark.parametrize("schedule", [Schedule("linear", 2, 10, 0.2), Schedule("wsd", 2, 10, 0.1, 4)])
 def test_the_engine_takes_the_steps_of_the_reference_under_a_falling_schedule(schedule: Schedule) -> None:
     inputs, targets = rows()
@@ -149,12 +154,55 @@ def test_the_engine_takes_the_steps_of_the_reference_under_a_falling_schedule(sc
         np.testing.assert_allclose(models[1].weights[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.skipif(bool(available("native")), reason="the native engine is not built")
-def test_what_the_engine_has_not_is_refused_by_name() -> None:
-    inputs, targets = rows()
-    model = bind(network(), "native")
-    with pytest.raises(BackendError, match="'native' has no optimiser Muon"):
-        model.start(program(), inputs, targets)
+def wide() -> Graph:
+    """Hidden matrices of several sizes, tall, broad and square, and vectors."""
+    layers = [("a", 40, "x"), ("b", 17, "a"), ("c", 33, "b"), ("d", 33, "c"), ("e", 1, "d"), ("f", 70, "e")]
+    dense = [Node(name, "dense", (before,), {"size": size, "activation": "tanh"}) for name, size, before in layers]
+    inputs = Node("x", "input", (), {"shape": (23,)})
+    return make_graph("wide", [inputs, *dense, Node("y", "output", ("f",), {"size": 3})])
+
+
+@needs_engine
+@pytest.mark.parametrize("clip", [0.0, 0.02])
+@pytest.mark.parametrize("frozen", [(), ("c.", "y.")])
+def test_the_engine_takes_the_steps_of_the_reference_with_muon(clip: float, frozen: tuple[str, ...]) -> None:
+    """A dozen steps: weights, moments, norms; the same bits with two threads."""
+    x, y = derive(0, "x").normal(8 * 23).reshape(8, 23).astype(np.float32), derive(0, "y").below(3, 8)
+    given = replace(program(RULE, Schedule("wsd", 2, 12, 0.1, 4)), clip_norm=clip, frozen=frozen)
+    models = [bind(wide(), name, seed=1) for name in ("reference", "native")]
+    models.append(bind(wide(), "native", seed=1, threads=2))
+    runs = [model.start(given, {"x": x}, y) for model in models]
+    first = models[0].weights
+    losses = [model.run(run, 12) for model, run in zip(models, runs, strict=True)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4, atol=1e-6)
+    reference, *engine = [run.arrays() for run in runs]
+    names = {name for name in engine[0] if not name.startswith("weights/")}
+    assert names == {name for name in reference if not name.startswith("weights/")} and "v/a.weight" not in names
+    for name, array in models[0].weights.items():
+        np.testing.assert_allclose(models[1].weights[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
+        np.testing.assert_array_equal(models[2].weights[name], models[1].weights[name], err_msg=name)
+        assert (array == first[name]).all() == (f"{name.partition('.')[0]}." in frozen)
+    for name in names:
+        np.testing.assert_array_equal(engine[1][name], engine[0][name], err_msg=name)
+        np.testing.assert_allclose(engine[0][name], reference[name], rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+@needs_engine
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_engine_resumes_muon_bit_by_bit_on_every_instruction_set(isa: str) -> None:
+    x, y = derive(0, "x").normal(8 * 23).reshape(8, 23).astype(np.float32), derive(0, "y").below(3, 8)
+    from alexandra.backends.native import NativeModel
+
+    models = [NativeModel(wide(), initialise(wide(), 1), isa=isa) for _ in range(2)]
+    whole, half = (model.start(program(), {"x": x}, y) for model in models)
+    losses = models[0].run(whole, 9)
+    first = models[1].run(half, 4)
+    other = NativeModel(wide(), models[1].weights, isa=isa)
+    rest = other.start(program(), {"x": x}, y)
+    rest.restore(half.arrays())
+    np.testing.assert_array_equal(np.concatenate([first, other.run(rest, 5)]), losses)
+    for name, array in models[0].weights.items():
+        np.testing.assert_array_equal(other.weights[name], array, err_msg=name)
 
 
 def test_settings_out_of_range_are_refused() -> None:

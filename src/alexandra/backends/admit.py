@@ -275,13 +275,6 @@ def check_program(program: Program) -> None:
             raise BackendError(f"{name} must be {wanted}, got {value!r}")
 
 
-def refuse_program(program: Program, backend: str) -> None:
-    """BackendError for a program that only the backends in Python can run; `backend` cannot."""
-    if isinstance(program.optimizer, Muon):
-        hint = "bind with backend='torch', or 'reference'"
-        raise BackendError(f"backend {backend!r} has no optimiser Muon yet", hint=hint)
-
-
 def check_validation(program: Program, given: object) -> None:
     """BackendError for an early stop without validation data, or the other way round."""
     if (program.stop is None) != (given is None):

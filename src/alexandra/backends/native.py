@@ -19,12 +19,13 @@ from alexandra.backends.admit import Admission, check_fed, check_program, check_
 from alexandra.backends.base import Progress
 from alexandra.backends.native_nodes import NodeTuple, axes, node_tuples
 from alexandra.backends.native_program import LossTuple, given_gradients, kept_by, losses_of, settings_of
+from alexandra.backends.reference_optim import kinds_of, rules_of
 from alexandra.backends.stopping import BEST, STATE
 from alexandra.errors import BackendError
-from alexandra.ir.check import infer, param_specs
+from alexandra.ir.check import hidden_matrices, infer, param_specs
 from alexandra.ir.graph import Graph, TensorType
 from alexandra.ir.weights import WeightSet
-from alexandra.objectives.spec import MSE, SGD, Objective, Program
+from alexandra.objectives.spec import MSE, SGD, Objective, Optimizer, Program
 
 Arrays = dict[str, np.ndarray]
 
@@ -61,6 +62,7 @@ class NativeModel:
         self.graph, self.threads = graph, threads
         self.admission = Admission(graph)
         self._shapes = {name: spec.shape for name, spec in param_specs(graph).items()}
+        self._hidden = hidden_matrices(graph)
         with engine_errors():
             specs = [(n, list(s), n not in self.admission.untrained) for n, s in self._shapes.items()]
             self._engine = _native.Engine(specs, threads, isa, *_places(weights, self._shapes))
@@ -193,7 +195,7 @@ class NativeModel:
         evaluator, kept = self._evaluator(program.objective, *held) if held else (None, [])
         graph, types = self.admission.plan(arrays)
         losses = losses_of(wanted, program.objective, self.admission.heads, _index(graph))
-        settings = settings_of(program, graph)
+        settings = settings_of(program, graph, [i for i, name in enumerate(self._shapes) if name in self._hidden])
         settings.checkpoint, settings.varies, settings.part = self._checkpoint, varies, part
         learned = self._learned(program.frozen)
         settings.set_wishes(self._held(program.frozen), [], False)
@@ -203,7 +205,8 @@ class NativeModel:
         if not part:
             self.count(trainer)
             self._training["optimizer"] = 4 * trainer.learned_floats * trainer.num_moments
-        state = NativeState(self, trainer, learned, [*data, *kept_by(losses), *kept])
+        rules = rules_of(program.optimizer, learned, self._hidden)
+        state = NativeState(self, trainer, rules, [*data, *kept_by(losses), *kept])
         state.feed_of, state.varies = (program.objective, [*data, *kept_by(losses)]), varies
         return state
 
@@ -324,8 +327,10 @@ class NativeState:
     `looks` are (step, validation loss) of early stopping since the run was made or restored.
     """
 
-    def __init__(self, model: NativeModel, trainer: Any, learned: list[str], kept: list[np.ndarray]) -> None:
-        self.model, self.trainer, self._learned, self._kept = model, trainer, learned, kept
+    def __init__(
+        self, model: NativeModel, trainer: Any, rules: Mapping[str, Optimizer], kept: list[np.ndarray]
+    ) -> None:
+        self.model, self.trainer, self._rules, self._kept = model, trainer, rules, kept
         self._watches = trainer.look_every > 0
         self.feed_of: tuple[Objective, list[np.ndarray]]  # what the run learns from, kept while the engine reads it
         self.varies = False
@@ -370,9 +375,9 @@ class NativeState:
         """Step, moments and early stopping's, as copies: "step", "m/<parameter>", "v/<parameter>", "best/<..>"."""
         result = {"step": np.array(self.step, np.int64)}
         for which, kind in enumerate(_MOMENTS[: self.trainer.num_moments]):
-            moment = self.model._empty(self._learned)
+            moment = self.model._empty(self._rules)
             self.trainer.read_moment(which, list(moment.values()))
-            result |= {f"{kind}/{name}": array for name, array in moment.items()}
+            result |= {f"{kind}/{name}": array for name, array in moment.items() if self._keeps(kind, name)}
         if self._watches:
             result[STATE] = np.array(self.trainer.watch, np.float64)
             result |= {f"{BEST}{name}": array for name, array in self.best.items()}
@@ -382,8 +387,10 @@ class NativeState:
         """Continue where `arrays()` was taken; the weights of that moment are the model's business (`load`)."""
         check_state(arrays, {name: array.shape for name, array in self.arrays().items()})
         for which, kind in enumerate(_MOMENTS[: self.trainer.num_moments]):
-            moment = [np.array(arrays[f"{kind}/{name}"], np.float32, order="C") for name in self._learned]
-            self.trainer.write_moment(which, moment)
+            moment = self.model._empty(self._rules)
+            for name, array in moment.items():
+                array[...] = arrays[f"{kind}/{name}"] if self._keeps(kind, name) else 0.0
+            self.trainer.write_moment(which, list(moment.values()))
         if self._watches:
             loss, step, waited, stopped = (float(value) for value in arrays[STATE])
             self.trainer.set_watch(loss, int(step), int(waited), bool(stopped))
@@ -391,6 +398,10 @@ class NativeState:
             self.model._write(self.trainer.write_best, best)
             self.looks = []
         self.trainer.step = int(arrays["step"])
+
+    def _keeps(self, kind: str, name: str) -> bool:
+        """Whether the rule of this parameter has such a moment."""
+        return kind in kinds_of(self._rules[name])
 
 
 @contextmanager

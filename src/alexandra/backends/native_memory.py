@@ -14,7 +14,7 @@ from alexandra.backends.native import PLANNED_ROWS, engine_errors, refuse_withou
 from alexandra.backends.native_nodes import axes, node_tuples
 from alexandra.backends.native_program import loss_kinds, settings_of
 from alexandra.errors import BackendError
-from alexandra.ir.check import infer, param_specs
+from alexandra.ir.check import hidden_matrices, infer, param_specs
 from alexandra.ir.graph import Graph, TensorType
 from alexandra.ir.ops import ParamSpec
 from alexandra.ir.ops.rules import whole
@@ -48,7 +48,7 @@ def planned_memory(
     specs = param_specs(graph)
     _refuse_huge(admission, types, specs)
     numbers = {name: i for i, name in enumerate(specs)}
-    settings = settings_of(program, None)
+    settings = settings_of(program, None, [numbers[name] for name in hidden_matrices(graph)])
     settings.checkpoint = checkpoint
     moving = set(trained_names(program.frozen, specs))
     settings.set_wishes([number for name, number in numbers.items() if name not in moving], [], False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import alexandra._native as _native
-from alexandra.backends.admit import WEIGHTS, refuse_program
+from alexandra.backends.admit import WEIGHTS
 from alexandra.backends.noise import noisy
 from alexandra.ir.graph import Graph
 from alexandra.objectives.spec import KL, MSE, SGD, AdamW, EarlyStop, Muon, Objective, Program, WeightedCrossEntropy
@@ -70,11 +70,15 @@ def kept_by(losses: Sequence[LossTuple]) -> list[np.ndarray]:
     return [array for loss in losses for array in loss[4:] if isinstance(array, np.ndarray)]
 
 
-def settings_of(program: Program, noise: Graph | None) -> Any:
-    """`program` in numbers; `noise`: the planned graph whose dropouts and jitters are on."""
-    refuse_program(program, "native")
+def settings_of(program: Program, noise: Graph | None, hidden: Sequence[int] = ()) -> Any:
+    """`program` in numbers; `noise`: the planned graph whose dropouts and jitters are on.
+
+    `hidden`: the numbers of the parameters that Muon steps.
+    """
     settings, rule, schedule = _native.Program(), program.optimizer, program.schedule
-    assert not isinstance(rule, Muon)
+    if isinstance(rule, Muon):
+        settings.set_muon(list(hidden), rule.lr, rule.momentum, rule.weight_decay, rule.iterations)
+        rule = rule.rest
     settings.set_optimizer(0 if isinstance(rule, SGD) else 2 if isinstance(rule, AdamW) else 1)
     settings.lr, settings.weight_decay = rule.lr, rule.weight_decay
     if isinstance(rule, SGD):

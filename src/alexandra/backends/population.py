@@ -22,7 +22,7 @@ from alexandra.errors import BackendError
 from alexandra.ir.check import infer, param_specs
 from alexandra.ir.graph import Graph
 from alexandra.ir.weights import INITS, WeightSet, Words
-from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Objective, Program
+from alexandra.objectives.spec import MSE, SGD, AdamW, CrossEntropy, Muon, Objective, Program
 from alexandra.rng import Stream, derive
 
 SLICE_SECONDS = 0.2  # the engine comes back to Python after about this long, for progress and interrupts
@@ -157,7 +157,8 @@ class Shape:
 def runs_in_lanes(program: Program) -> bool:
     """Whether a run of this program is among those that lanes know; others train alone."""
     looks = program.stop is None or program.stop.every == 0
-    return looks and program.accumulate == 1 and not program.frozen
+    known = not isinstance(program.optimizer, Muon)
+    return looks and known and program.accumulate == 1 and not program.frozen
 
 
 def kind_of(program: Program) -> tuple[Any, ...]:

@@ -33,12 +33,10 @@ def test_a_recipe_becomes_an_optimiser_and_its_schedule_over_all_updates() -> No
     assert ppo.schedule.total_steps == 60
 
 
-def test_auto_means_a_backend_that_has_the_optimiser() -> None:
-    other = "reference" if available("torch") else "torch"
-    assert backend_of(recipe()) == "auto"
-    assert backend_of(recipe(train={"optimizer": "muon"})) == other
-    assert backend_of(recipe(train={"schedule": "wsd"})) == "auto"
-    assert backend_of(recipe(model={"backend": "native"}, train={"optimizer": "muon"})) == "native"
+def test_auto_means_a_backend_that_has_the_precision() -> None:
+    assert backend_of(recipe(train={"optimizer": "muon"})) == "auto"
+    assert backend_of(recipe(train={"precision": "bf16"})) == "torch"
+    assert backend_of(recipe(model={"backend": "native"}, train={"precision": "bf16"})) == "native"
 
 
 def test_muon_learns_by_recipe() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from alexandra.backends.base import Execution
-from alexandra.backends.bind import available
 from alexandra.objectives.spec import SGD, Adam, AdamW, Muon, Optimizer, Schedule
 from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.recipe import Recipe
@@ -42,9 +41,6 @@ def execution_of(recipe: Recipe) -> Execution:
 
 
 def backend_of(recipe: Recipe) -> str:
-    """The backend that a recipe means: "auto" is one that has the recipe's optimiser and precision."""
-    if recipe.model.backend == "auto" and recipe.train.precision != "float32":
-        return "torch"
-    if recipe.model.backend != "auto" or recipe.train.optimizer != "muon":
-        return recipe.model.backend
-    return "reference" if available("torch") else "torch"
+    """The backend that a recipe means: "auto" is one that has the recipe's precision."""
+    is_plain = recipe.model.backend != "auto" or recipe.train.precision == "float32"
+    return recipe.model.backend if is_plain else "torch"
