@@ -206,7 +206,7 @@ TASKS: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
     "level1": curriculum(1, carried),
     "level2": curriculum(2, columned),
 }
-WARM = {"level2": ["train.lr=0.004"]}  # of SFT, where it is not the recipe's
+WARM = {"level2": ["train.optimizer=muon", "train.lr=0.004"]}  # of SFT, where it is not the recipe's
 SHORTEST = {"level2": 40}  # characters of a demonstration: longer ones show more kinds of steps
 AGAIN = {"level2": (60, 60, 80, 80)}  # prompts whose demonstration is longer than one of these are asked once more
 # Of GRPO, where it is not the recipe's. Level 1 has hundreds of small facts: where the policy is sure and wrong it
@@ -221,6 +221,9 @@ OWN = {
         "rollout.variant=dr_grpo",
         "rollout.prompts=128",
         "rollout.group=1",
+        "rollout.temperature=0.6",
+        "train.optimizer=muon",
+        "train.muon_lr=0.005",
         "train.lr=0.001",
         "train.steps=2100",
     ],

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from alexandra.backends.bind import available
 from alexandra.cli import app
 from alexandra.config import validate
-from alexandra.errors import GraphError
+from alexandra.errors import GraphError, UsageError
 from alexandra.ir import cost
 from alexandra.ir.adapters import Adapted
 from alexandra.ir.check import make_graph, param_specs
@@ -220,6 +220,12 @@ def test_the_doctor_finds_a_merge_that_loses_the_adapters(
 
     monkeypatch.setattr(Adapted, "merged", lost)
     assert "adapter" in {finding.check for finding in diagnose(recipe, given).findings}
+
+
+def test_adapters_without_a_trained_model_beside_them_are_refused() -> None:
+    given = Given(ModelFolder(network(), tokenizer=TOKENIZER), rows(2))
+    with pytest.raises(UsageError, match="LoRA learns beside weights that stay, and network 'next' has none"):
+        build(validate({"stage": "sft", "data": {}, **settings()}, Recipe, "test"), given)
 
 
 def test_a_rank_that_no_layer_has_room_for_is_refused_before_the_first_step(base: Path) -> None:

@@ -19,7 +19,7 @@ from alexandra.backends.foreign import Foreign
 from alexandra.errors import DataError, UsageError, suggest
 from alexandra.ir.adapters import Adapted, adapted
 from alexandra.ir.graph import Graph
-from alexandra.ir.weights import WeightSet, initialise
+from alexandra.ir.weights import WeightSet
 from alexandra.objectives.distillation import Distillation
 from alexandra.objectives.policy import GRPO, variant
 from alexandra.objectives.preference import DPO, KTO
@@ -200,8 +200,11 @@ class _Builder:
         config, seed = self.recipe.model, self.recipe.seed
         if not config.lora:
             return self._bound(graph, weights), ()
+        if weights is None:
+            hint = "give the folder of a trained model, or train the whole network: without lora"
+            raise UsageError(f"LoRA learns beside weights that stay, and network {graph.name!r} has none", hint=hint)
         made = adapted(graph, config.lora, config.lora_alpha or 2.0 * config.lora, (whole,) if whole else ())
-        model = self._bound(made.graph, made.start(initialise(graph, seed) if weights is None else weights, seed))
+        model = self._bound(made.graph, made.start(weights, seed))
         self.adapted[model] = made
         return model, made.frozen
 
