@@ -206,6 +206,8 @@ TASKS: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
     "level1": curriculum(1, carried),
     "level2": curriculum(2, columned),
 }
+SIZES = {"width": 96, "layers": 3, "hidden": 256}
+OWN_SIZES = {"level2": {"width": 128, "hidden": 352}}  # where they are not SIZES
 WARM = {"level2": ["train.optimizer=muon", "train.lr=0.004"]}  # of SFT, where it is not the recipe's
 SHORTEST = {"level2": 40}  # characters of a demonstration: longer ones show more kinds of steps
 AGAIN = {"level2": (60, 60, 80, 80)}  # prompts whose demonstration is longer than one of these are asked once more
@@ -223,9 +225,9 @@ OWN = {
         "rollout.group=1",
         "rollout.temperature=0.6",
         "train.optimizer=muon",
-        "train.muon_lr=0.005",
+        "train.muon_lr=0.007",
         "train.lr=0.001",
-        "train.steps=2100",
+        "train.steps=1400",
     ],
 }
 
@@ -254,7 +256,8 @@ def warm(train: list[Row], valid: list[Row], options: argparse.Namespace, name: 
     recipe = load_recipe(RECIPES / "toy_sft.toml", values)
     longest = max(len(row["answer"]) for row in train) + 1
     train = [row for row in train if size(row) >= SHORTEST.get(name, 0)]
-    graph = ax.compile(RECIPES / "small_llama.nl", constants=options.lets)
+    sizes = SIZES | OWN_SIZES.get(name, {}) | options.lets
+    graph = ax.compile(RECIPES / "small_llama.nl", constants=sizes)
     built = build(recipe, Given(ModelFolder(graph), train, held_out=[]), RECIPES)
     step, stride, before = 0, 25, built.stage.arrays()
     while step < recipe.train.steps:
@@ -390,7 +393,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20.0, help="processor minutes of a toy task: ten of two cores")
-    parser.add_argument("--let", action="append", default=["width=96", "layers=3", "hidden=256"])
+    parser.add_argument("--let", action="append", default=[], help="a size of the toy tasks' network: width=64")
     parser.add_argument("--set", action="append", default=[], help="a key of toy_grpo.toml: train.lr=0.0003")
     parser.add_argument("--share", type=float, default=0.2, help="of right answers at which the warm start ends")
     parser.add_argument("--stages", nargs="*", default=list(STAGES), help="of preferences")

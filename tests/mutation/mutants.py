@@ -37,24 +37,27 @@ TIMEOUT, PATIENCE = 60, 900.0  # seconds of processor and of wall time; the test
 
 _LM, _TOKENS = "tests/train/lm/", "tests/objectives/test_token_objectives.py"
 _STEPS, _ROLLOUTS = "tests/train/lm/test_steps.py", "tests/train/lm/test_rollout_steps.py"
+_CREDIT = "tests/train/lm/test_credit.py"
 TARGETS: dict[str, tuple[str, ...]] = {
     "objectives/tokens.py": (_TOKENS,),
     "objectives/preference.py": (_TOKENS,),
     "objectives/policy.py": (_TOKENS,),
-    "objectives/advantages.py": ("tests/objectives/test_advantages.py",),
+    "objectives/advantages.py": ("tests/objectives/test_advantages.py", _CREDIT),
     "train/lm/batch.py": (f"{_LM}test_batch.py", f"{_LM}test_policy.py"),
     "train/lm/chat.py": (f"{_LM}test_chat.py",),
     "train/lm/examples.py": (f"{_LM}test_examples.py",),
     "train/lm/stage.py": (_STEPS,),
     "train/lm/likelihood.py": (_STEPS,),
     "train/lm/preference_stages.py": (_STEPS,),
-    "train/lm/grpo.py": (_ROLLOUTS,),
+    "train/lm/credit.py": (_CREDIT,),
+    "train/lm/grpo.py": (_ROLLOUTS, _CREDIT),
     "train/lm/ppo.py": (_ROLLOUTS,),
     "train/lm/rollout.py": (_ROLLOUTS,),
     "train/lm/rewards.py": (f"{_LM}test_rewards.py",),
     "train/lm/scores.py": (_STEPS,),
     "train/lm/fed.py": (f"{_LM}test_policy.py", _STEPS),
     "train/lm/policy.py": (f"{_LM}test_policy.py",),
+    "train/lm/ragged.py": (f"{_LM}test_ragged.py",),
     "train/lm/sampling.py": (_ROLLOUTS,),
     "train/stages.py": ("tests/train/test_resume.py",),
     "train/checkpoint.py": ("tests/train/test_resume.py",),
