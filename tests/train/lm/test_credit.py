@@ -63,17 +63,25 @@ def test_verdicts_weigh_each_step_by_its_own_odds() -> None:
     assert adv.verdicts([[0.0]], [[0.0]], cap=4.0)[0, 0] == -4.0, "what is certain and wrong"
 
 
-def test_process_supervision_sums_the_normalised_steps_to_come() -> None:
+@pytest.mark.parametrize("group", [1, 3])
+def test_process_supervision_sums_the_normalised_steps_to_come(group: int) -> None:
     worth, _ = drawn(6, 9)
-    found = adv.process(worth, group=3)
-    for p in range(2):
-        group = worth[3 * p : 3 * p + 3]
-        judged = group[~np.isnan(group)]
-        for g in range(3):
+    found = adv.process(worth, group)
+    for p in range(6 // group):
+        mine = worth[group * p : group * (p + 1)]
+        judged = mine[~np.isnan(mine)]
+        if judged.size < 2:
+            assert not found[group * p : group * (p + 1)].any()
+            continue
+        for g in range(group):
             for t in range(9):
-                ahead = [w for w in group[g, t:] if not math.isnan(w)]
+                ahead = [w for w in mine[g, t:] if not math.isnan(w)]
                 wanted = sum((w - judged.mean()) / (judged.std(ddof=1) + 1e-4) for w in ahead)
-                assert found[3 * p + g, t] == pytest.approx(wanted, abs=1e-12)
+                assert found[group * p + g, t] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_a_step_alone_in_its_group_says_nothing() -> None:
+    assert not adv.process([[NAN, 0.7, NAN], [NAN, NAN, NAN]], 2).any()
 
 
 def test_a_step_on_verdicts_has_the_slope_of_their_likelihood() -> None:

@@ -99,6 +99,16 @@ def test_sft_descends_the_mean_over_its_rows(per_sequence, pack, table_policy, g
     assert stage.inputs(2)["tokens"].tolist() == stage.batch(2).tokens_BT.tolist()
 
 
+def test_a_restored_stage_goes_on_from_the_weights_that_were_kept(table_policy) -> None:  # type: ignore[no-untyped-def]
+    settings = LikelihoodSettings(LENGTH, 4, seed=SEED)
+    first, second = (Likelihood(table_policy(V, seed), ROWS, settings) for seed in (1, 5))
+    for number in range(3):
+        first.step(number)
+    second.restore({name: np.array(array) for name, array in first.arrays().items()})
+    assert first.step(3) == second.step(3)
+    np.testing.assert_array_equal(first.policy.table, second.policy.table)
+
+
 def test_held_out_rows_are_all_measured_however_many_there_are(table_policy) -> None:  # type: ignore[no-untyped-def]
     policy, many = table_policy(V), [row(i) for i in range(130)]
     stage = Likelihood(policy, ROWS, LikelihoodSettings(LENGTH), many)

@@ -71,8 +71,7 @@ class GroupPolicy:
         self.last: Rollouts | None = None
 
     def step(self, number: int) -> Metrics:
-        """Sample, judge, learn. A step of which nothing can be learnt (all groups agree, all judges abstained) changes
-        nothing; `informative` says how many groups differed."""
+        """Sample, judge, learn. Where all groups agree, or all judges abstain, nothing changes."""
         settings = self.settings
         rollouts, age = self.ahead.take(number)
         self.last = rollouts
