@@ -47,7 +47,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "train/lm/chat.py": (f"{_LM}test_chat.py",),
     "train/lm/examples.py": (f"{_LM}test_examples.py",),
     "train/lm/stage.py": (_STEPS,),
-    "train/lm/likelihood.py": (_STEPS,),
+    "train/lm/likelihood.py": (_STEPS, f"{_LM}test_sources.py"),
     "train/lm/preference_stages.py": (_STEPS,),
     "train/lm/credit.py": (_CREDIT,),
     "train/lm/grpo.py": (_ROLLOUTS, _CREDIT),
