@@ -20,7 +20,7 @@ from alexandra.rng import derive
 from alexandra.storage import read_bytes, read_tensors
 from alexandra.train.checkpoint import BEST, Checkpoint, Checkpoints, read
 from alexandra.train.stages import Metrics, StagePlan, StageResult, run_stage
-from alexandra.train.watch import METRICS, TIMING, Report, line_of, read_lines, tell_all
+from alexandra.train.watch import METRICS, TIMING, Lines, Report, line_of, read_lines, tell_all
 
 
 class Walk:
@@ -117,6 +117,36 @@ def improvements(wanted: list[tuple[int, Metrics]], score: str) -> set[int]:
             found.add(step)
             best = value
     return found
+
+
+def test_lines_can_be_read_while_the_run_goes_on_and_records_end_where_it_resumes(tmp_path: Path) -> None:
+    lines = Lines(tmp_path)
+    for step in range(3):
+        lines.note(step, {"loss": 1.0})
+        lines.write("samples", step, [{"text": "a"}, {"text": "b"}])
+        assert len(read_lines(tmp_path / METRICS)) == len(read_lines(tmp_path / TIMING)) == step + 1
+    lines.close()
+    with pytest.raises(ValueError, match="closed"):
+        lines.note(3, {"loss": 1.0})
+    Lines(tmp_path, first=1).close()
+    assert [line["step"] for line in read_lines(tmp_path / "samples.jsonl")] == [0, 0]
+    assert len(read_lines(tmp_path / METRICS)) == 1
+
+
+class Answering(Walk):
+    """A walk that says where it is, six times over."""
+
+    def records(self) -> dict[str, list[dict[str, object]]]:
+        return {"samples": [{"place": i, "at": float(self.at[0])} for i in range(6)]}
+
+
+def test_with_every_measure_some_answers_spread_over_all_are_written_down(tmp_path: Path) -> None:
+    run_stage(Answering(), plan(tmp_path, samples=3))
+    found = [(line["step"], line["place"]) for line in read_lines(tmp_path / "samples.jsonl")]
+    due = [step for step, _ in measures("eval_loss")]
+    assert found == [(step - 1, place) for step in due for place in (0, 2, 4)]
+    run_stage(Answering(), plan(tmp_path / "none", samples=0))
+    assert not (tmp_path / "none" / "samples.jsonl").exists()
 
 
 def test_every_step_is_a_line_with_its_measures(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Updates on batches of several shapes are the same to the bit, however many of their runs are kept."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_kept_runs_change_no_bit(backend: str, keep: int) -> None:
     assert learn(one, 0, len(ROWS)) == learn(several, 0, len(ROWS))
     assert one.step == several.step == len(ROWS)
     assert same(one.arrays(), several.arrays())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_norms_are_the_mean_since_they_were_last_asked(backend: str) -> None:
+    one, other = fed(backend, 1), fed(backend, 1)
+    assert math.isnan(one.take_norm())
+    learn(one, 0, 2)
+    found = [one.take_norm()]
+    learn(one, 2, 3)
+    found.append(one.take_norm())
+    wanted = []
+    for number in range(3):
+        learn(other, number, number + 1)
+        wanted.append(other.take_norm())
+    assert found == [pytest.approx((wanted[0] + wanted[1]) / 2), wanted[2]] and min(wanted) > 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

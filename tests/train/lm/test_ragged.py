@@ -167,6 +167,20 @@ def test_only_networks_whose_positions_read_themselves_and_earlier_ones(old: str
     assert is_causal(network(old, new)) is causal
 
 
+def test_every_input_must_be_a_number_for_each_position() -> None:
+    more = "LAYER INPUT name=x shape=(SEQ, 16)\nLAYER ADD name=s\nCONNECT x -> s\nCONNECT tokens -> e -> s -> n"
+    assert not is_causal(network("CONNECT tokens -> e -> n", more))
+
+
+def test_widths_are_at_most_an_eighth_above_the_rows() -> None:
+    for length in (1, 5, 16, 17, 40, 100, 250):
+        weights = np.zeros((3, 300), np.float32)
+        weights[:, : length] = 1.0
+        tokens = derive(3, "rows").below(9, 900).reshape(3, 300).astype(np.int32)
+        ((_, targets),) = grouped({"tokens": tokens}, {"classes": tokens, "weights": weights})
+        assert length <= targets["weights"].shape[1] <= max(length + 3, 1.125 * length + 1)
+
+
 def test_a_block_has_as_many_rows_as_the_engine_computes_side_by_side() -> None:
     inputs, targets = batch(1, 64, 40)
     targets = {**targets, "weights": np.where(np.arange(40) < 1 + np.arange(64)[:, None] % 40, 1.0, 0.0)}

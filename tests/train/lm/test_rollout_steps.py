@@ -25,7 +25,7 @@ from alexandra.train.lm.fed import Optimization
 from alexandra.train.lm.grpo import GroupPolicy, GRPOSettings, greedy_rewards
 from alexandra.train.lm.ppo import PPOSettings, ProximalPolicy
 from alexandra.train.lm.rewards import Mix, judge_of
-from alexandra.train.lm.rollout import Actor, RolloutSettings, Task
+from alexandra.train.lm.rollout import Actor, RolloutSettings, Task, answers_of, collect
 from alexandra.train.lm.sampling import Sampling, complete, draw, truncated
 from alexandra.train.lm.scores import ScoreModel, score_graph
 from alexandra.train.lm.tokenizer import CharTokenizer
@@ -390,7 +390,29 @@ def test_an_answer_without_a_verdict_counts_in_no_mean_of_ppo(table_policy) -> N
     assert 0 < metrics["abstained"] < 1 and math.isfinite(metrics["loss"]) and metrics["kl"] == 0.0
     before = policy.table
     silent = ProximalPolicy(actor(policy, reward=lambda completion: None), critic(), TASKS, settings)
+    assert silent.records() == {}
     assert silent.step(0)["loss"] == 0.0 and (policy.table == before).all()
+    assert [line["answer"] for line in silent.records()["samples"]] == list(silent.last.texts)  # type: ignore[union-attr]
+
+
+def test_judges_read_as_many_texts_of_each_task() -> None:
+    for count in (1, 2, 3):
+        found = answers_of(TASKS[:count], [f"{i}{j}" for i in range(count) for j in range(2)])
+        assert [one.prompt for one in found] == [TASKS[i].prompt.text for i in range(count) for _ in range(2)]
+        assert [one.completion for one in found] == [f"{i}{j}" for i in range(count) for j in range(2)]
+
+
+def test_no_more_is_drawn_than_it_takes(table_policy) -> None:  # type: ignore[no-untyped-def]
+    asked = []
+
+    def drawn(attempt: int) -> list[Task]:
+        asked.append(attempt)
+        return TASKS[:2]
+
+    words = iter(range(1000))
+    settings = RolloutSettings(SAMPLING, 3, redraws=4, seed=SEED)
+    collect(actor(table_policy(V), reward=lambda completion: float(next(words))), settings, 0, drawn)
+    assert asked == [0]
 
 
 # --- sampling -----------------------------------------------------------------------------------------------
@@ -426,4 +448,4 @@ def test_settings_of_a_sampler_that_mean_nothing_are_refused(table_policy) -> No
         with pytest.raises(UsageError):
             Sampling(**{"max_tokens": 1, **wrong})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="without a token"):
-        complete(table_policy(V), [[]], SAMPLING, [derive(0)])
+        complete(table_policy(V), [[1], []], SAMPLING, [derive(0), derive(1)])
