@@ -21,7 +21,7 @@ Footprint footprint(const std::vector<ParamSpec>& params, const std::vector<Node
         .weights = weights.floats(),
         .inference = round_up(inference.floats * size_t(threads), 16),
         .arena = round_up(layout.floats, 16) + size_t(rows) + program.num_norms(plan) +
-                 Muon::floats(plan, program.muon, threads),
+                 Muon::planned(plan, program.muon, threads),
         .gradients = plan.gradient_floats,
         .moments = plan.learned_floats * size_t(program.num_moments()),
     };

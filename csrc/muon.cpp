@@ -67,17 +67,20 @@ const float* orthogonalised(const Kernels& kernels, const Tall& tall, int iterat
     return x;
 }
 
-bool takes(const MuonRule& rule, const Plan& plan, int param) {
-    return plan.params[size_t(param)].learns() &&
-           std::find(rule.params.begin(), rule.params.end(), param) != rule.params.end();
+// The parameters that learn, by this rule or by others.
+std::vector<Param> learning(const Plan& plan, const MuonRule& rule, bool by_rule) {
+    std::vector<Param> found;
+    for (int i = 0; i < int(plan.params.size()); ++i) {
+        const bool taken = std::find(rule.params.begin(), rule.params.end(), i) != rule.params.end();
+        if (plan.params[size_t(i)].learns() && taken == by_rule) found.push_back(plan.params[size_t(i)]);
+    }
+    return found;
 }
 
 }  // namespace
 
 Muon::Muon(const Plan& plan, const MuonRule& rule, int threads) : rule_(rule), shares_(size_t(threads)) {
-    std::vector<Param> order;
-    for (int i = 0; i < int(plan.params.size()); ++i)
-        if (takes(rule, plan, i)) order.push_back(plan.params[size_t(i)]);
+    std::vector<Param> order = learning(plan, rule, true);
     std::stable_sort(order.begin(), order.end(),
                      [](const Param& a, const Param& b) { return Tall(a).cost() > Tall(b).cost(); });
     std::vector<double> loads(shares_.size());
@@ -85,25 +88,21 @@ Muon::Muon(const Plan& plan, const MuonRule& rule, int threads) : rule_(rule), s
         const size_t least = size_t(std::min_element(loads.begin(), loads.end()) - loads.begin());
         shares_[least].push_back(param);
         loads[least] += Tall(param).cost();
-        each_ = std::max(each_, Tall(param).work());
     }
-    work_ = Memory(each_ * size_t(threads));
+    work_ = Memory(planned(plan, rule, threads));
+    each_ = work_.floats() / size_t(threads);
 }
 
-size_t Muon::floats(const Plan& plan, const MuonRule& rule, int threads) {
+size_t Muon::planned(const Plan& plan, const MuonRule& rule, int threads) {
     size_t most = 0;
-    for (int i = 0; i < int(plan.params.size()); ++i)
-        if (takes(rule, plan, i)) most = std::max(most, Tall(plan.params[size_t(i)]).work());
+    for (const Param& param : learning(plan, rule, true)) most = std::max(most, Tall(param).work());
     return most * size_t(threads);
 }
 
 std::vector<Segment> Muon::rest(const Plan& plan, const MuonRule& rule) {
     if (rule.params.empty()) return plan.segments;
     std::vector<Segment> found;
-    for (int i = 0; i < int(plan.params.size()); ++i) {
-        const Param& p = plan.params[size_t(i)];
-        if (p.learns() && !takes(rule, plan, i)) found.push_back({p.offset, p.gradient, p.floats(), p.matrix});
-    }
+    for (const Param& p : learning(plan, rule, false)) found.push_back({p.offset, p.gradient, p.floats(), p.matrix});
     return found;
 }
 

@@ -31,8 +31,9 @@ public:
     };
     void step(Pool& pool, const Kernels& kernels, const Blocks& blocks, float scale, double factor);
 
-    // What it works in, for all threads.
-    static size_t floats(const Plan& plan, const MuonRule& rule, int threads);
+    // What it works in, for all threads; and what one of these would.
+    size_t floats() const { return work_.floats(); }
+    static size_t planned(const Plan& plan, const MuonRule& rule, int threads);
     // What learns by other rules.
     static std::vector<Segment> rest(const Plan& plan, const MuonRule& rule);
 

@@ -87,8 +87,7 @@ void Trainer::feed(std::vector<Rows> inputs, const std::vector<LossData>& losses
 }
 
 size_t Trainer::arena_floats() const {
-    return arena_.floats() + index_.size() + norms_.size() + best_.floats() +
-           (program_.part ? 0 : Muon::floats(plan_, program_.muon, engine_->pool.threads())) +
+    return arena_.floats() + index_.size() + norms_.size() + best_.floats() + muon_.floats() +
            (validation_ ? validation_->arena_floats() : 0);
 }
 

@@ -188,6 +188,13 @@ def test_the_engine_takes_the_steps_of_the_reference_with_muon(clip: float, froz
 
 
 @needs_engine
+def test_a_population_leaves_muon_to_networks_that_train_alone() -> None:
+    from alexandra.backends.population import runs_in_lanes
+
+    assert runs_in_lanes(program(RULE.rest)) and not runs_in_lanes(program())
+
+
+@needs_engine
 @pytest.mark.parametrize("isa", ISAS)
 def test_the_engine_resumes_muon_bit_by_bit_on_every_instruction_set(isa: str) -> None:
     x, y = derive(0, "x").normal(8 * 23).reshape(8, 23).astype(np.float32), derive(0, "y").below(3, 8)

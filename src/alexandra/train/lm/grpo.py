@@ -76,8 +76,7 @@ class GroupPolicy:
         rollouts, age = self.ahead.take(number)
         self.last = rollouts
         metrics = described(rollouts)
-        teaching = ~np.isnan(rollouts.rewards_PG) if settings.credit != "answer" else informative(rollouts.rewards_PG)
-        if not teaching.any():
+        if settings.credit == "answer" and not informative(rollouts.rewards_PG).any():
             return {"loss": 0.0, **metrics}
         batch = rollouts.batch(settings.length, self.actor.tokenizer.pad)
         old_BT, measured = sampled_logps(self.actor, rollouts, batch, number, age)
